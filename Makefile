@@ -1,0 +1,105 @@
+# Needs Python 3.11 or newer and make, nothing else. Works with GNU make 3.81 (macOS) and newer.
+
+PYTHON  ?= python3
+VENV    ?= .venv
+VENV1   ?= .venv-duckdb1
+DUCKDB1 ?= 1.5.6
+ARGS    ?=
+
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test test-duckdb1 lint bench clean
+.NOTPARALLEL:
+
+help: ## Show this list
+	@echo "curri: which prompts a language model trains on next"
+	@echo
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' Makefile
+	@echo
+	@echo "Settings: PYTHON=python3.12 (which Python), VENV=.venv (where), ARGS=\"-k ucb\" (passed on to the program)."
+
+demo: $(VENV)/.stamp-core ## Install the core and reasoning-gym, then run `curri demo`
+	@echo "==> Running the demo: $(VENV)/bin/curri demo $(ARGS)"
+	@$(VENV)/bin/curri demo $(ARGS)
+
+test: $(VENV)/.stamp-dev ## Run the whole test suite, with coverage
+	@echo "==> Running the tests with $$($(VENV)/bin/python -c "$$SAY_VERSIONS"), in random order, with coverage."
+	@$(VENV)/bin/python -m pytest --cov=curri --cov-report=term-missing:skip-covered $(ARGS)
+
+test-duckdb1: $(VENV1)/.stamp-dev ## Run the whole test suite on DuckDB 1.x
+	@echo "==> Running the tests with $$($(VENV1)/bin/python -c "$$SAY_VERSIONS"), in random order."
+	@$(VENV1)/bin/python -m pytest $(ARGS)
+
+lint: $(VENV)/.stamp-dev ## Check style, types and the floors of the house
+	@echo "==> Checking the rules of style (ruff check)."
+	@$(VENV)/bin/python -m ruff check .
+	@echo "==> Checking the formatting (ruff format --check)."
+	@$(VENV)/bin/python -m ruff format --check .
+	@echo "==> Checking the types (mypy)."
+	@$(VENV)/bin/python -m mypy
+	@echo "==> Checking who imports whom (lint-imports)."
+	@$(VENV)/bin/lint-imports
+	@echo "==> All four checks passed."
+
+bench: $(VENV)/.stamp-core ## Measure the budgets and print them as a table
+	@echo "==> Running the benchmarks: python -m benchmarks $(ARGS)"
+	@$(VENV)/bin/python -m benchmarks $(ARGS)
+
+clean: ## Remove environments, caches, reports and the demo's output
+	@echo "==> Removing environments, caches, reports and demo/. Your stores (*.duckdb) outside demo/ stay."
+	@rm -rf $(VENV) $(VENV1) demo build dist htmlcov coverage.xml .coverage .coverage.*
+	@rm -rf .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
+	@find . -name .git -prune -o -type d -name __pycache__ -prune -exec rm -rf {} +
+
+# --- environments -----------------------------------------------------------------------------------------------------
+# A stamp is the mark of a finished step; it is redone only when pyproject.toml or constraints.txt is newer.
+
+define CHECK_PYTHON
+import sys
+if sys.version_info < (3, 11):
+    sys.exit("error: curri needs Python 3.11 or newer, and %s is %d.%d; name a newer one: make PYTHON=python3.12 ..."
+             % (sys.executable, sys.version_info[0], sys.version_info[1]))
+try:
+    import ensurepip, venv
+except ImportError:
+    sys.exit("error: %s has no venv module; install it first (Debian and Ubuntu: apt install python%d.%d-venv)"
+             % (sys.executable, sys.version_info[0], sys.version_info[1]))
+endef
+export CHECK_PYTHON
+
+define SAY_VERSIONS
+import duckdb, platform
+print("Python %s and DuckDB %s" % (platform.python_version(), duckdb.__version__))
+endef
+export SAY_VERSIONS
+
+define INSTALL_FAILED
+error: the installation failed (see above). Packages come from PyPI, and one that reasoning-gym needs (pycosat) is compiled: that takes a C compiler and the headers of Python.
+endef
+export INSTALL_FAILED
+
+$(VENV)/.stamp-venv $(VENV1)/.stamp-venv:
+	@command -v "$(PYTHON)" >/dev/null 2>&1 || { \
+	  echo "error: there is no $(PYTHON) here; name Python 3.11 or newer: make PYTHON=python3.12 ..." >&2; exit 1; }
+	@"$(PYTHON)" -c "$$CHECK_PYTHON"
+	@echo "==> Creating the environment $(@D) with $$("$(PYTHON)" --version)."
+	@"$(PYTHON)" -m venv $(@D)
+	@touch $@
+
+$(VENV)/.stamp-core: $(VENV)/.stamp-venv pyproject.toml constraints.txt
+	@echo "==> Installing curri, its five core dependencies and reasoning-gym into $(VENV) (first time: a minute or so)."
+	@$(VENV)/bin/python -m pip install -qq -c constraints.txt -e ".[gym]" || { echo "$$INSTALL_FAILED" >&2; exit 1; }
+	@touch $@
+
+$(VENV)/.stamp-dev: $(VENV)/.stamp-venv pyproject.toml constraints.txt
+	@echo "==> Installing curri with its development tools into $(VENV) (first time: a minute or so)."
+	@$(VENV)/bin/python -m pip install -qq -c constraints.txt -e ".[dev]" || { echo "$$INSTALL_FAILED" >&2; exit 1; }
+	@touch $(VENV)/.stamp-core $@
+
+$(VENV1)/.stamp-dev: $(VENV1)/.stamp-venv pyproject.toml constraints.txt
+	@echo "==> Installing curri with its development tools and DuckDB $(DUCKDB1) into $(VENV1) (first time: a minute or so)."
+	@sed 's/^duckdb==.*/duckdb==$(DUCKDB1)/' constraints.txt > $(VENV1)/constraints.txt
+	@$(VENV1)/bin/python -m pip install -qq -c $(VENV1)/constraints.txt -e ".[dev]" || { echo "$$INSTALL_FAILED" >&2; exit 1; }
+	@$(VENV1)/bin/python -c 'import duckdb, sys; sys.exit(duckdb.__version__ != "$(DUCKDB1)" and "error: DuckDB is " + duckdb.__version__)'
+	@touch $@

@@ -1,0 +1,24 @@
+"""The strategies, one file each. A class is imported when it is first used."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from curri.registry import BUILT_IN
+
+if TYPE_CHECKING:
+    from curri.curricula.base import Curriculum as Curriculum
+    from curri.curricula.ucb import UCB as UCB
+    from curri.curricula.uniform import Uniform as Uniform
+
+_HOMES = {target.partition(":")[2]: target.partition(":")[0] for target in BUILT_IN.values()}
+_HOMES["Curriculum"] = "curri.curricula.base"
+__all__ = sorted(_HOMES)  # noqa: PLE0605  built from the table of strategies
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from importlib import import_module
+
+    return getattr(import_module(_HOMES[name]), name)

@@ -1,0 +1,446 @@
+"""The contract of a strategy, and everything a strategy need not write itself."""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+import numbers
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar, dataclass_transform
+
+import numpy as np
+
+from curri.columns import PromptColumns
+from curri.curricula.evidence import SeenRollouts, gather
+from curri.errors import InvalidParameter, PoolExhausted, StateMismatch, UnknownPrompt
+from curri.parameters import check_declared, choice, declared, integer, real, switch
+from curri.pool import PromptPool
+from curri.state import COLUMN_PREFIX, PROMPT_IDS, StateChange, same_value
+from curri.types import Admission, Rollouts, Selection, Ticket
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from numpy.typing import ArrayLike
+
+    from curri.curricula.evidence import Evidence
+    from curri.state import State
+    from curri.types import Floats, Ints, Kind
+
+_log = logging.getLogger("curri")
+
+FORMAT = 1
+_BUFFERED = ("prompt_ids", "rewards", "solved", "advantages", "tokens", "truncated", "policy_version", "rollout_ids")
+
+
+@dataclass(frozen=True, eq=False)
+class Request:
+    """One ``ask``, checked: the supply is there.
+
+    Attributes:
+        n: how many prompts.
+        kind: "train" or "probe".
+        excluded: rows that may not be picked, distinct, ascending.
+        supply: prompts of each arm that may be picked, shape (_A,).
+        quota: how many of each arm, shape (_A,), or None.
+    """
+
+    n: int
+    kind: Kind
+    excluded: Ints
+    supply: Ints
+    quota: Ints | None
+
+
+@dataclass(frozen=True, eq=False)
+class Picked:
+    """A strategy's answer to a request.
+
+    Attributes:
+        rows: distinct rows of the pool, shape (_B,).
+        probability: inclusion probabilities, shape (_B,); NaN where there is no closed form.
+        n_rollouts: rollouts for each, shape (_B,), or None for ``group_size`` each.
+    """
+
+    rows: Ints
+    probability: Floats
+    n_rollouts: Ints | None = None
+
+
+@dataclass_transform(kw_only_default=True, field_specifiers=(real, integer, choice, switch))
+@dataclass(eq=False, repr=False)
+class Curriculum(ABC):
+    """A strategy: decides which prompts come next and learns from what they gave.
+
+    A subclass declares its parameters (see :mod:`curri.parameters`) and writes ``_pick`` and ``_fold``; with state of its
+    own also ``_own_state`` and ``_load_own_state``, with per-prompt state also ``_column_defaults``.
+
+    Life of a round: ``ask`` moves the random generator and the strategy's cursors, never a belief; ``tell`` only buffers;
+    ``advance`` folds all that was told since the last one, sorted by (prompt id, rollout id), so that the order and the
+    split of tells do not matter.
+
+    Args:
+        pool: the prompts.
+
+    Attributes:
+        name: the registered name.
+        summary: one line for listings.
+        source: the paper.
+        tags: what the strategy can or needs: "probes" (answers ``ask(kind="probe")``), "responses" (needs the texts),
+            "rounds" (works through ``top_up``), "admits" (judges groups), "replacement" (a prompt drawn twice gets two
+            groups), "deterministic" (no random picks), "inexact_resume".
+    """
+
+    name: ClassVar[str] = ""
+    summary: ClassVar[str] = ""
+    source: ClassVar[str] = ""
+    tags: ClassVar[frozenset[str]] = frozenset()
+
+    pool: PromptPool = dataclasses.field(kw_only=False)
+    seed: int = integer(0, low=0, doc="seed of every random decision")
+    group_size: int = integer(8, low=1, symbol="G", doc="rollouts of a prompt in one round")
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        dataclass(eq=False, repr=False)(cls)
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.pool, PromptPool):
+            message = f"`pool` of `{type(self).__name__}` must be a `PromptPool`; got {type(self.pool).__name__}"
+            raise InvalidParameter(message)
+        check_declared(self)
+        self._rng = np.random.Generator(np.random.PCG64(self.seed))
+        self._rounds_asked = 0
+        self._rounds_closed = 0
+        self._folded = 0
+        self._repeated = 0
+        self._fallbacks: dict[str, int] = {}
+        self._buffer: list[Rollouts] = []
+        self._seen = SeenRollouts()
+        self._announced: PromptPool | None = None
+        self._columns = PromptColumns(len(self.pool), self._column_defaults())
+        self._last_saved: State | None = None
+        self._set_up()
+
+    def __repr__(self) -> str:
+        values = ", ".join(f"{name}={value!r}" for name, value in self.parameters.items())
+        return f"{type(self).__name__}({self.pool!r}, {values})"
+
+    @property
+    def parameters(self) -> dict[str, Any]:
+        """Every declared parameter with its value."""
+        return {name: getattr(self, name) for name in declared(type(self))}
+
+    @property
+    def rounds_asked(self) -> int:
+        """How many rounds were asked for; the number of the next one."""
+        return self._rounds_asked
+
+    # ---- what a strategy writes ---------------------------------------------------------------------------------
+
+    @abstractmethod
+    def _pick(self, request: Request) -> Picked:
+        """Choose exactly ``request.n`` prompts; the supply has been checked."""
+
+    @abstractmethod
+    def _fold(self, evidence: Evidence) -> None:
+        """Learn from one round; ``evidence`` may be empty."""
+
+    def _set_up(self) -> None:
+        """Build what is derived from parameters, pool and columns; called at construction, on loading and on growth."""
+
+    def _column_defaults(self) -> dict[str, np.generic]:
+        """Per-prompt state: name → value of a prompt nothing is known of."""
+        return {}
+
+    def _own_state(self) -> State:
+        """All other state, as arrays and JSON."""
+        return {}
+
+    def _load_own_state(self, state: State) -> None:
+        """Restore what ``_own_state`` gave; ``_set_up`` runs afterwards."""
+
+    def _own_metrics(self) -> dict[str, float]:
+        return {}
+
+    def _explain(self, row: int) -> dict[str, Any]:
+        """Why the prompt at ``row`` was or was not picked."""
+        return {}
+
+    # ---- the contract -------------------------------------------------------------------------------------------
+
+    def ask(
+        self,
+        n: int,
+        *,
+        kind: Kind = "train",
+        exclude: ArrayLike | None = None,
+        quota: Mapping[str, int] | None = None,
+    ) -> Selection:
+        """Pick the prompts of the next round.
+
+        Args:
+            n: how many, ≥ 1.
+            kind: "probe" for prompts to score without training on them, where the strategy does that.
+            exclude: prompt ids that may not be picked, such as those in flight.
+            quota: arm name → how many of that arm; must add up to ``n``.
+
+        Returns:
+            exactly ``n`` distinct prompts (a strategy tagged "replacement" may give fewer prompts with more rollouts).
+
+        Raises:
+            PoolExhausted: fewer prompts may be picked than were asked for.
+            InvalidParameter, UnknownPrompt, UnknownName: a wrong argument.
+        """
+        request = self._checked_request(n, kind, exclude, quota)
+        picked = self._pick(request)
+        each = np.full(picked.rows.size, self.group_size, dtype=np.int64)
+        selection = Selection(
+            prompt_ids=self.pool.ids[picked.rows],
+            arms=self.pool.arm_of(picked.rows),
+            n_rollouts=each if picked.n_rollouts is None else picked.n_rollouts,
+            probability=picked.probability,
+            kind=kind,
+            ticket=Ticket("", self._rounds_asked, 0),
+        )
+        self._rounds_asked += 1
+        return selection
+
+    def top_up(self, ticket: Ticket) -> Selection | None:
+        """The prompts of an open round that are still undecided, with their extra rollouts; None when there are none."""
+        if not 0 <= ticket.round < self._rounds_asked:
+            raise InvalidParameter(f"round {ticket.round} was never asked for; rounds so far: {self._rounds_asked}")
+        return None
+
+    def tell(self, rollouts: Rollouts) -> None:
+        """Hand in outcomes; they count from the next ``advance`` on.
+
+        Raises:
+            UnknownPrompt: an id is neither in the pool nor announced; nothing is kept of this call.
+        """
+        self.check_known(rollouts.prompt_ids)
+        if "responses" not in self.tags:
+            rollouts = dataclasses.replace(rollouts, responses=None)
+        if len(rollouts):
+            self._buffer.append(dataclasses.replace(rollouts, extras={}))
+
+    def advance(self) -> None:
+        """Close a round: take in announced prompts, then fold what was told."""
+        if self._announced is not None:
+            self._adopt(self._announced)
+        evidence, repeated = gather(self._buffer, self.pool.rows, self._seen)
+        self._buffer = []
+        self._fold(evidence)
+        self._folded += len(evidence)
+        self._repeated += repeated
+        self._rounds_closed += 1
+
+    def admit(self, rollouts: Rollouts) -> Admission:
+        """Judge finished groups: keep, drop, or more rollouts first. Strategies that do not judge keep everything."""
+        ids = np.unique(rollouts.prompt_ids)
+        self.check_known(ids)
+        return Admission(ids, np.full(ids.size, "keep"), np.zeros(ids.size, dtype=np.int64), np.full(ids.size, ""))
+
+    def extend(self, pool: PromptPool) -> None:
+        """Announce new or retired prompts; they count from the next ``advance`` on.
+
+        Args:
+            pool: every present prompt, and the new ones (see ``PromptPool.extended`` and ``PromptPool.retired``).
+
+        Raises:
+            UnknownPrompt: a present prompt is missing; retire it instead.
+        """
+        present = self.pool if self._announced is None else self._announced
+        missing = present.ids[~pool.contains(present.ids)]
+        if missing.size:
+            raise UnknownPrompt(
+                f"{missing.size} prompts of this strategy are not in the new pool, among them {missing[0]}",
+                hint="a prompt that should no longer be picked is retired, not removed: `pool.retired([id])`",
+            )
+        self._announced = pool
+
+    def metrics(self) -> dict[str, float]:
+        """Numbers to log, named ``curriculum/<strategy>/<metric>``."""
+        values: dict[str, float] = {
+            "rounds_asked": self._rounds_asked,
+            "rounds_closed": self._rounds_closed,
+            "responses_folded": self._folded,
+            "responses_repeated": self._repeated,
+            "responses_buffered": sum(len(part) for part in self._buffer),
+            "prompts_active": self.pool.n_active,
+        }
+        values |= {f"fallback/{name}": count for name, count in self._fallbacks.items()}
+        return {f"curriculum/{self.name}/{name}": float(value) for name, value in (values | self._own_metrics()).items()}
+
+    def explain(self, prompt_id: int) -> dict[str, Any]:
+        """Why a prompt was or was not picked: its arm, what is believed of it, how likely it is to come next.
+
+        Raises:
+            UnknownPrompt: the id is not in the pool.
+        """
+        row = int(self.pool.rows([prompt_id])[0])
+        known = {"prompt_id": int(prompt_id), "arm": str(self.pool.arm_of(np.array([row]))[0])}
+        return {**known, "active": bool(self.pool.active[row]), **self._explain(row)}
+
+    # ---- state --------------------------------------------------------------------------------------------------
+
+    def state_dict(self) -> State:
+        """Everything that decides what comes next, as arrays and JSON; see :mod:`curri.state`."""
+        columns = {COLUMN_PREFIX + name: self._columns[name].copy() for name in self._columns.names}
+        return {**self._small_state(), PROMPT_IDS: self.pool.ids.copy(), **columns}
+
+    def load_state_dict(self, state: State) -> None:
+        """Go on from a saved state, bit for bit. New prompts of the pool start at their prior.
+
+        Raises:
+            StateMismatch: another strategy, format, parameters or names; or prompts the pool does not have.
+        """
+        self._check_state(state)
+        rows = self._rows_of_state(state)
+        self._columns = PromptColumns(len(self.pool), self._column_defaults())
+        for name in self._columns.names:
+            column = self._columns[name].copy()
+            column[rows] = state[COLUMN_PREFIX + name]
+            self._columns.load(name, column)
+        self._load_small_state(state)
+        self._set_up()
+        self._last_saved = self._small_state() if rows.size == len(self.pool) else None
+
+    def changes(self) -> StateChange | None:
+        """What changed since the last call, or None where only a whole ``state_dict`` will do (first call, growth)."""
+        small = self._small_state()
+        saved, self._last_saved = self._last_saved, small
+        touched = self._columns.take_touched()
+        if saved is None:
+            return None
+        return StateChange(
+            values={name: value for name, value in small.items() if name not in saved or not same_value(value, saved[name])},
+            removed=tuple(name for name in saved if name not in small),
+            prompt_ids=self.pool.ids[touched],
+            columns={COLUMN_PREFIX + name: self._columns[name][touched] for name in self._columns.names},
+        )
+
+    def _small_state(self) -> State:
+        state: State = {
+            "format": FORMAT,
+            "strategy": self.name,
+            "parameters": self.parameters,
+            "generator": self._rng.bit_generator.state,
+            "counters": [self._rounds_asked, self._rounds_closed, self._folded, self._repeated],
+            "fallbacks": dict(self._fallbacks),
+            **self._seen.state(),
+        }
+        for number, part in enumerate(self._buffer):
+            state[f"buffer/{number:06d}/kind"] = part.kind
+            columns = {name: getattr(part, name) for name in (*_BUFFERED, "responses")}
+            state |= {f"buffer/{number:06d}/{name}": column for name, column in columns.items() if column is not None}
+        return state | {f"own/{name}": value for name, value in self._own_state().items()}
+
+    def _load_small_state(self, state: State) -> None:
+        self._rng.bit_generator.state = state["generator"]
+        self._rounds_asked, self._rounds_closed, self._folded, self._repeated = state["counters"]
+        self._fallbacks = dict(state["fallbacks"])
+        self._seen = SeenRollouts.from_state({k: v for k, v in state.items() if k.startswith("seen/")})
+        parts: dict[str, dict[str, Any]] = {}
+        for name in sorted(state):
+            if name.startswith("buffer/"):
+                _, number, column = name.split("/")
+                parts.setdefault(number, {})[column] = state[name]
+        self._buffer = [Rollouts(**columns) for columns in parts.values()]
+        own = {name.removeprefix("own/"): value for name, value in state.items() if name.startswith("own/")}
+        self._load_own_state(own)
+
+    def _check_state(self, state: State) -> None:
+        expected = {"format": FORMAT, "strategy": self.name, "parameters": self.parameters}
+        for name, value in expected.items():
+            if state.get(name) != value:
+                raise StateMismatch(
+                    f"the state's {name} is {state.get(name)!r}; this `{type(self).__name__}` has {value!r}",
+                    hint="build the strategy with the parameters the state was saved with",
+                )
+        columns = {name.removeprefix(COLUMN_PREFIX) for name in state if name.startswith(COLUMN_PREFIX)}
+        if columns != set(self._columns.names) or PROMPT_IDS not in state:
+            message = f"the state has the columns {sorted(columns)}; expected {sorted(self._columns.names)}"
+            raise StateMismatch(message, hint="it was saved by another version of this strategy")
+
+    def _rows_of_state(self, state: State) -> Ints:
+        ids = state[PROMPT_IDS]
+        missing = ids[~self.pool.contains(ids)]
+        if missing.size:
+            raise StateMismatch(
+                f"the state knows {missing.size} prompts that the pool does not have, among them {missing[0]}",
+                hint="load it with a pool that holds every prompt it was saved with; retired ones are kept",
+            )
+        return self.pool.rows(ids)
+
+    # ---- helpers ------------------------------------------------------------------------------------------------
+
+    def _fall_back(self, rule: str, message: str) -> None:
+        """Count a fallback and say it once."""
+        if rule not in self._fallbacks:
+            _log.warning("%s: %s", self.name, message)
+        self._fallbacks[rule] = self._fallbacks.get(rule, 0) + 1
+
+    def _adopt(self, pool: PromptPool) -> None:
+        rows = pool.rows(self.pool.ids)
+        if len(pool) != len(self.pool):
+            self._columns.grow(rows, len(pool))
+        self._last_saved = None
+        self.pool = pool
+        self._announced = None
+        self._set_up()
+
+    def check_known(self, prompt_ids: Ints) -> None:
+        """Refuse ids that are neither in the pool nor announced.
+
+        Raises:
+            UnknownPrompt: names them.
+        """
+        pool = self.pool if self._announced is None else self._announced
+        pool.rows(prompt_ids)
+
+    def _checked_request(
+        self, n: int, kind: Kind, exclude: ArrayLike | None, quota: Mapping[str, int] | None
+    ) -> Request:
+        if isinstance(n, bool) or not isinstance(n, numbers.Integral) or n < 1:
+            raise InvalidParameter(f"`n` of `ask` must be an int in [1, inf); got {n!r}")
+        if kind not in ("train", "probe"):
+            raise InvalidParameter(f'`kind` of `ask` must be "train" or "probe"; got {kind!r}')
+        if kind == "probe" and "probes" not in self.tags:
+            raise InvalidParameter(
+                f'`{self.name}` has no probe rollouts; `kind` of `ask` must be "train"',
+                hint="`curri strategies` shows which strategies score prompts by probes",
+            )
+        excluded = np.unique(self.pool.rows(np.asarray([] if exclude is None else exclude, dtype=np.int64)))
+        gone = np.bincount(self.pool.arms[excluded[self.pool.active[excluded]]], minlength=len(self.pool.arm_names))
+        supply = self.pool.arm_sizes - gone
+        counts = None if quota is None else self._checked_quota(quota, int(n))
+        self._check_supply(int(n), supply, counts, excluded)
+        return Request(int(n), kind, excluded, supply, counts)
+
+    def _checked_quota(self, quota: Mapping[str, int], n: int) -> Ints:
+        counts = np.zeros(len(self.pool.arm_names), dtype=np.int64)
+        for arm, count in quota.items():
+            if isinstance(count, bool) or not isinstance(count, numbers.Integral) or count < 0:
+                raise InvalidParameter(f"`quota` of `ask` must hold ints in [0, inf); got {count!r} for arm {arm!r}")
+            counts[self.pool.arm_code(arm)] = count
+        if counts.sum() != n:
+            raise InvalidParameter(f"`quota` of `ask` must add up to n = {n}; got {int(counts.sum())}")
+        return counts
+
+    def _check_supply(self, n: int, supply: Ints, quota: Ints | None, excluded: Ints) -> None:
+        hint = "ask for fewer, resolve prompts in flight, or ingest more"
+        if quota is not None:
+            for arm in np.flatnonzero(quota > supply):
+                name = self.pool.arm_names[arm]
+                message = f'asked for {quota[arm]} prompts of arm "{name}"; {supply[arm]} can be picked'
+                raise PoolExhausted(message, hint=hint)
+        if n > supply.sum():
+            retired = len(self.pool) - self.pool.n_active
+            raise PoolExhausted(
+                f"asked for {n} prompts; {supply.sum()} of {len(self.pool)} can be picked "
+                f"({retired} are retired, {excluded.size} excluded or in flight)",
+                hint=hint,
+            )
+

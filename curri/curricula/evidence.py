@@ -1,0 +1,186 @@
+"""What a strategy learns from in one round: told responses, merged, freed of repeats and put in one order."""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from curri.selectors.hashing import stable_hash
+from curri.types import Rollouts
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from numpy.typing import NDArray
+
+    from curri.types import Bools, Floats, Ints
+
+REMEMBERED_ROLLOUTS = 262_144
+"""Named rollouts a strategy without a store remembers, to count a repeated one once. A scheduler knows them all."""
+
+
+@dataclass(frozen=True, eq=False)
+class Evidence:
+    """Responses of one round in long format, sorted by (prompt id, rollout id); all arrays have shape (_R,).
+
+    Attributes:
+        rows: row of each response's prompt in the pool.
+        prompt_ids: its id.
+        rewards: finite.
+        solved: in [0, 1], NaN where unknown.
+        advantages: NaN where the trainer gave none.
+        tokens: -1 where unknown.
+        truncated: False where unknown.
+        policy_version: -1 where unknown.
+        probe: True for probe rollouts.
+        responses: what was told, or None for each; only for strategies tagged "responses".
+    """
+
+    rows: Ints
+    prompt_ids: Ints
+    rewards: Floats
+    solved: Floats
+    advantages: Floats
+    tokens: Ints
+    truncated: Bools
+    policy_version: Ints
+    probe: Bools
+    responses: Sequence[Any]
+
+    def __len__(self) -> int:
+        return int(self.rows.size)
+
+
+class SeenRollouts:
+    """Fingerprints of the last named rollouts, so that a repeated one counts once.
+
+    Remembers whole rounds, oldest forgotten first, and at least ``REMEMBERED_ROLLOUTS`` rollouts.
+    """
+
+    def __init__(self, chunks: Iterable[NDArray[np.uint64]] = ()) -> None:
+        self._chunks: deque[NDArray[np.uint64]] = deque()
+        self._known: set[int] = set()
+        self._first = 0
+        for chunk in chunks:
+            self.add(chunk)
+
+    def known(self, fingerprints: NDArray[np.uint64]) -> Bools:
+        """Which of them were seen before, shape of ``fingerprints``."""
+        repeated = self._known.intersection(fingerprints.tolist())
+        if not repeated:
+            return np.zeros(fingerprints.shape, dtype=np.bool_)
+        return np.isin(fingerprints, np.fromiter(repeated, dtype=np.uint64, count=len(repeated)))
+
+    def add(self, fingerprints: NDArray[np.uint64]) -> None:
+        """Remember these, which must be new and distinct."""
+        if not fingerprints.size:
+            return
+        self._chunks.append(fingerprints)
+        self._known.update(fingerprints.tolist())
+        while len(self._known) - self._chunks[0].size >= REMEMBERED_ROLLOUTS:
+            self._known.difference_update(self._chunks.popleft().tolist())
+            self._first += 1
+
+    def state(self) -> dict[str, NDArray[Any] | int]:
+        """One entry a remembered round, so that a delta holds only the new one."""
+        entries: dict[str, NDArray[Any] | int] = {"seen/first": self._first}
+        return entries | {f"seen/{self._first + i:09d}": chunk for i, chunk in enumerate(self._chunks)}
+
+    @classmethod
+    def from_state(cls, state: dict[str, Any]) -> SeenRollouts:
+        """The same memory again, from entries of :meth:`state`."""
+        first = int(state["seen/first"])
+        seen = cls(state[name] for name in sorted(state) if name != "seen/first")
+        seen._first = first
+        return seen
+
+
+def fingerprints(prompt_ids: Ints, rollout_ids: NDArray[Any]) -> NDArray[np.uint64]:
+    """A 64-bit hash of each (prompt id, rollout id), the same in every process."""
+    if rollout_ids.dtype.kind in "iu":
+        names = stable_hash(rollout_ids, 0)
+    else:
+        width = rollout_ids.dtype.itemsize // 4
+        letters = np.ascontiguousarray(rollout_ids).view(np.uint32).reshape(rollout_ids.size, width)
+        names = np.full(rollout_ids.size, np.uint64(1))
+        for column in letters.T:  # NUL padding is skipped, so the width of the array does not matter
+            names = np.where(column == 0, names, stable_hash(names ^ column.astype(np.uint64), 1))
+    return stable_hash(names ^ stable_hash(prompt_ids, 2), 3)
+
+
+def gather(parts: Sequence[Rollouts], rows_of: Any, seen: SeenRollouts) -> tuple[Evidence, int]:
+    """Merge what was told into one :class:`Evidence`; new named rollouts are added to ``seen``.
+
+    The result does not depend on the order of ``parts`` nor on how responses are split among them.
+
+    Args:
+        parts: what was told.
+        rows_of: turns prompt ids into rows of the pool.
+        seen: named rollouts of earlier rounds.
+
+    Returns:
+        the evidence and the number of repeated responses left out.
+    """
+    merged = _merged(parts)
+    named, names = _named(parts)
+    order = np.lexsort((*_tie_breakers(merged), names, ~named, merged["prompt_ids"]))
+    keep = _first_of_each(merged["prompt_ids"][order], names[order], named[order])
+    prints = np.zeros(order.size, dtype=np.uint64)
+    if named.any():
+        prints[named[order]] = fingerprints(merged["prompt_ids"][order][named[order]], names[order][named[order]])
+        keep &= ~(named[order] & seen.known(prints))
+        seen.add(np.sort(prints[keep & named[order]]))
+    kept = order[keep]
+    responses = [response for part in parts for response in (part.responses or [None] * len(part))]
+    evidence = Evidence(
+        rows=rows_of(merged["prompt_ids"][kept]),
+        responses=[responses[i] for i in kept.tolist()] if any(part.responses for part in parts) else [None] * kept.size,
+        **{name: column[kept] for name, column in merged.items()},
+    )
+    return evidence, int(order.size - kept.size)
+
+
+def _merged(parts: Sequence[Rollouts]) -> dict[str, NDArray[Any]]:
+    def column(name: str, missing: Any) -> NDArray[Any]:
+        pieces = [getattr(part, name) for part in parts]
+        filled = [np.full(len(part), missing) if piece is None else piece for part, piece in zip(parts, pieces, strict=True)]
+        return np.concatenate([np.empty(0, dtype=np.asarray(missing).dtype), *filled])
+
+    return {
+        "prompt_ids": column("prompt_ids", np.int64(0)),
+        "rewards": column("rewards", np.nan),
+        "solved": column("solved", np.nan),
+        "advantages": column("advantages", np.nan),
+        "tokens": column("tokens", np.int64(-1)),
+        "truncated": column("truncated", np.False_),
+        "policy_version": column("policy_version", np.int64(-1)),
+        "probe": np.concatenate([np.empty(0, dtype=np.bool_), *[np.full(len(p), p.kind == "probe") for p in parts]]),
+    }
+
+
+def _tie_breakers(merged: dict[str, NDArray[Any]]) -> list[NDArray[Any]]:
+    names = ("policy_version", "truncated", "tokens", "advantages", "solved", "rewards", "probe")
+    return [merged[name] for name in names]
+
+
+def _named(parts: Sequence[Rollouts]) -> tuple[Bools, NDArray[Any]]:
+    """Which responses have a rollout id, and the ids (of one type; a filler where there is none)."""
+    given = [part.rollout_ids for part in parts if part.rollout_ids is not None]
+    named = np.concatenate([np.empty(0, np.bool_), *[np.full(len(p), p.rollout_ids is not None) for p in parts]])
+    as_text = any(ids.dtype.kind == "U" for ids in given)
+    filler: Any = "" if as_text else np.int64(0)
+    pieces = [np.full(len(part), filler) if part.rollout_ids is None else part.rollout_ids for part in parts]
+    if as_text:
+        pieces = [piece.astype(np.str_) for piece in pieces]
+    return named, np.concatenate([np.empty(0, dtype=np.asarray(filler).dtype), *pieces])
+
+
+def _first_of_each(prompt_ids: Ints, names: NDArray[Any], named: Bools) -> Bools:
+    keep = np.ones(prompt_ids.size, dtype=np.bool_)
+    if keep.size:
+        same = (prompt_ids[1:] == prompt_ids[:-1]) & (names[1:] == names[:-1]) & named[1:] & named[:-1]
+        keep[1:] = ~same
+    return keep

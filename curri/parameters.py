@@ -1,0 +1,176 @@
+"""Parameters of a strategy: declared once, with symbol, range, default and source, and checked when it is built.
+
+A strategy declares its parameters as class attributes::
+
+    class UCB(Curriculum):
+        temperature: float = real(0.1, above=0.0, symbol="τ", doc="softmax temperature", source="DUMP, section 3.2")
+
+The declaration is the keyword of the constructor, the check, the line in ``curri strategies ucb`` and what
+``--param temperature=0.2`` is read with.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import numbers
+from typing import TYPE_CHECKING, Any
+
+from curri.errors import InvalidParameter, did_you_mean
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+_KEY = "curri"
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Parameter:
+    """One parameter of a strategy.
+
+    Attributes:
+        type: float, int, bool or str.
+        default: the value when none is given.
+        doc: one sentence: what it does.
+        symbol: its letter in the paper, or "".
+        source: where the default comes from, or "".
+        low: smallest allowed value, or None.
+        above: open lower bound, or None.
+        high: largest allowed value, or None.
+        choices: the allowed values of a str parameter, or ().
+    """
+
+    type: type
+    default: Any
+    doc: str
+    symbol: str = ""
+    source: str = ""
+    low: float | None = None
+    above: float | None = None
+    high: float | None = None
+    choices: tuple[str, ...] = ()
+
+    @property
+    def allowed(self) -> str:
+        """The allowed values in words, such as "a float in (0, inf)"."""
+        if self.type is bool:
+            return "true or false"
+        if self.choices:
+            return "one of " + ", ".join(f'"{choice}"' for choice in self.choices)
+        if self.type is int:
+            left = "(-inf" if self.low is None else f"[{self.low:g}"
+            right = "inf)" if self.high is None else f"{self.high:g}]"
+            return f"an int in {left}, {right}"
+        left = f"({self.above:g}" if self.above is not None else "(-inf" if self.low is None else f"[{self.low:g}"
+        right = "inf)" if self.high is None else f"{self.high:g}]"
+        return f"a float in {left}, {right}"
+
+    def checked(self, value: object, *, name: str, owner: str) -> Any:
+        """``value`` as its declared type, or an error that says what is allowed.
+
+        Raises:
+            InvalidParameter: wrong type or out of range.
+        """
+        converted = self._converted(value)
+        if converted is None:
+            raise InvalidParameter(f"`{name}` of `{owner}` must be {self.allowed}; got {value!r}")
+        return converted
+
+    def _converted(self, value: object) -> Any:
+        if self.type is bool:
+            return bool(value) if isinstance(value, bool) else None
+        if self.type is str:
+            return value if isinstance(value, str) and (not self.choices or value in self.choices) else None
+        if isinstance(value, bool) or not isinstance(value, numbers.Real):
+            return None
+        if self.type is int:
+            return int(float(value)) if float(value).is_integer() and self._in_range(float(value)) else None
+        return float(value) if self._in_range(float(value)) else None
+
+    def _in_range(self, value: float) -> bool:
+        return (
+            math.isfinite(value)
+            and (self.low is None or value >= self.low)
+            and (self.above is None or value > self.above)
+            and (self.high is None or value <= self.high)
+        )
+
+    def parsed(self, text: str, *, name: str, owner: str) -> Any:
+        """A value from the command line.
+
+        >>> Parameter(type=float, default=0.1, doc="", above=0).parsed("0.2", name="temperature", owner="UCB")
+        0.2
+        """
+        value: object = text
+        if self.type is bool:
+            value = {"true": True, "false": False}.get(text.strip().lower(), text)
+        elif self.type is not str:
+            try:
+                value = int(text) if self.type is int else float(text)
+            except ValueError:
+                value = text
+        return self.checked(value, name=name, owner=owner)
+
+
+def real(
+    default: float,
+    *,
+    doc: str,
+    symbol: str = "",
+    source: str = "",
+    low: float | None = None,
+    above: float | None = None,
+    high: float | None = None,
+) -> Any:
+    """Declare a float parameter."""
+    return _field(
+        Parameter(type=float, default=default, doc=doc, symbol=symbol, source=source, low=low, above=above, high=high)
+    )
+
+
+def integer(
+    default: int, *, doc: str, symbol: str = "", source: str = "", low: int | None = None, high: int | None = None
+) -> Any:
+    """Declare an int parameter."""
+    return _field(Parameter(type=int, default=default, doc=doc, symbol=symbol, source=source, low=low, high=high))
+
+
+def switch(default: bool, *, doc: str, symbol: str = "", source: str = "") -> Any:  # noqa: FBT001
+    """Declare a parameter that is on or off."""
+    return _field(Parameter(type=bool, default=default, doc=doc, symbol=symbol, source=source))
+
+
+def choice(default: str, of: tuple[str, ...], *, doc: str, symbol: str = "", source: str = "") -> Any:
+    """Declare a parameter with a few named values."""
+    return _field(Parameter(type=str, default=default, doc=doc, symbol=symbol, source=source, choices=of))
+
+
+def _field(parameter: Parameter) -> Any:
+    return dataclasses.field(default=parameter.default, kw_only=True, metadata={_KEY: parameter})
+
+
+def declared(owner: type) -> dict[str, Parameter]:
+    """The declared parameters of a class, in order of declaration, those of its bases first."""
+    fields = dataclasses.fields(owner) if dataclasses.is_dataclass(owner) else ()
+    return {item.name: item.metadata[_KEY] for item in fields if _KEY in item.metadata}
+
+
+def refuse_unknown(names: Mapping[str, object], owner: type) -> None:
+    """Refuse parameters that ``owner`` does not have.
+
+    Raises:
+        InvalidParameter: names the unknown one and its nearest neighbour.
+    """
+    known = declared(owner)
+    for name in names:
+        if name not in known:
+            near = did_you_mean(name, known)
+            message = f"`{owner.__name__}` has no parameter `{name}`; it has {', '.join(f'`{k}`' for k in known)}"
+            raise InvalidParameter(message, hint=near)
+
+
+def check_declared(instance: object) -> None:
+    """Replace every declared parameter of ``instance`` by its checked value."""
+    owner = type(instance)
+    for name, parameter in declared(owner).items():
+        setattr(instance, name, parameter.checked(getattr(instance, name), name=name, owner=owner.__name__))

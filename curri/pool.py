@@ -1,0 +1,217 @@
+"""The prompts a strategy chooses from, as dense arrays."""
+
+from __future__ import annotations
+
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from curri.errors import InvalidParameter, UnknownPrompt, unknown_name
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from numpy.typing import ArrayLike, NDArray
+
+    from curri.types import Bools, Floats, Ints, Strings
+
+_SHOWN = 8
+
+
+class PromptPool:
+    """Prompts as dense rows: row i is the prompt with the i-th smallest id. A pool never changes; see ``extended``.
+
+    Args:
+        ids: distinct prompt ids, shape (_P,), in any order.
+        arms: the name of each prompt's arm (its distribution, dataset, level), shape (_P,); one arm "default" if None.
+        prior_rate: pass rate of each prompt known beforehand, in [0, 1] or NaN, shape (_P,).
+        expected_tokens: expected length of one response, > 0 or NaN, shape (_P,).
+        active: False for prompts that may no longer be picked, shape (_P,).
+
+    Raises:
+        InvalidParameter: repeated ids, lengths that differ, values out of range.
+
+    >>> pool = PromptPool([7, 3, 5], ["math", "code", "math"])
+    >>> pool.ids, pool.arm_names, pool.arm_sizes
+    (array([3, 5, 7]), ('code', 'math'), array([1, 2]))
+    """
+
+    def __init__(
+        self,
+        ids: ArrayLike,
+        arms: Sequence[str] | NDArray[Any] | None = None,
+        *,
+        prior_rate: ArrayLike | None = None,
+        expected_tokens: ArrayLike | None = None,
+        active: ArrayLike | None = None,
+    ) -> None:
+        given = np.asarray(ids)
+        if given.ndim != 1 or (given.size and given.dtype.kind not in "iu"):
+            raise InvalidParameter(f"`ids` of `PromptPool` must be a flat sequence of integers; got {given.dtype}")
+        order = np.argsort(given, kind="stable")
+        self.ids: Ints = _frozen(given[order].astype(np.int64))
+        self._refuse_repeated()
+        names = np.asarray(["default"] * given.size if arms is None else arms, dtype=np.str_)
+        _same_length("arms", names, given.size)
+        unique, codes = np.unique(names[order], return_inverse=True)
+        self.arm_names: tuple[str, ...] = tuple(str(name) for name in unique)
+        self.arms: NDArray[np.int32] = _frozen(codes.astype(np.int32))
+        self.prior_rate: Floats | None = _column("prior_rate", prior_rate, order, low=0.0, high=1.0)
+        self.expected_tokens: Floats | None = _column("expected_tokens", expected_tokens, order, low=0.0, high=np.inf)
+        flags = np.ones(given.size, dtype=np.bool_) if active is None else np.asarray(active, dtype=np.bool_)
+        _same_length("active", flags, given.size)
+        self.active: Bools = _frozen(flags[order])
+        self._rows_of_arm: dict[int, Ints] = {}
+
+    def _refuse_repeated(self) -> None:
+        repeated = self.ids[1:][self.ids[1:] == self.ids[:-1]]
+        if repeated.size:
+            shown = ", ".join(str(i) for i in np.unique(repeated)[:_SHOWN])
+            raise InvalidParameter(f"`ids` of `PromptPool` must be distinct; repeated: {shown}")
+
+    def __len__(self) -> int:
+        """Number of rows, retired prompts included."""
+        return int(self.ids.size)
+
+    def __repr__(self) -> str:
+        return f"PromptPool({self.n_active} active of {len(self)} prompts, {len(self.arm_names)} arms)"
+
+    @property
+    def n_active(self) -> int:
+        """Number of prompts that may be picked."""
+        return int(self.arm_sizes.sum())
+
+    @cached_property
+    def arm_sizes(self) -> Ints:
+        """Active prompts of each arm, shape (_A,)."""
+        return np.bincount(self.arms[self.active], minlength=len(self.arm_names)).astype(np.int64)
+
+    def rows(self, prompt_ids: ArrayLike) -> Ints:
+        """Rows of prompts, shape of ``prompt_ids``.
+
+        Raises:
+            UnknownPrompt: names the ids that are not in the pool.
+        """
+        wanted = np.asarray(prompt_ids, dtype=np.int64)
+        rows = np.searchsorted(self.ids, wanted)
+        found = np.zeros(wanted.shape, dtype=np.bool_)
+        inside = rows < self.ids.size
+        found[inside] = self.ids[rows[inside]] == wanted[inside]
+        if not found.all():
+            missing = np.unique(wanted[~found])
+            shown = ", ".join(str(i) for i in missing[:_SHOWN]) + (", …" if missing.size > _SHOWN else "")
+            raise UnknownPrompt(
+                f"{missing.size} prompt ids are not in the pool of {len(self)} prompts: {shown}",
+                hint="prompt ids are the store's own (`curri select` prints them), not row numbers of a dataset",
+            )
+        return rows.astype(np.int64)
+
+    def contains(self, prompt_ids: ArrayLike) -> Bools:
+        """Whether each id is in the pool."""
+        wanted = np.asarray(prompt_ids, dtype=np.int64)
+        rows = np.minimum(np.searchsorted(self.ids, wanted), max(len(self) - 1, 0))
+        return self.ids[rows] == wanted if len(self) else np.zeros(wanted.shape, dtype=np.bool_)
+
+    def arm_code(self, name: str) -> int:
+        """The code of an arm.
+
+        Raises:
+            UnknownName: there is no such arm.
+        """
+        if name not in self.arm_names:
+            raise unknown_name("arm", name, self.arm_names)
+        return self.arm_names.index(name)
+
+    def arm_of(self, rows: Ints) -> Strings:
+        """Arm names of rows, shape of ``rows``."""
+        if not self.arm_names:
+            return np.zeros(rows.shape, dtype=np.str_)
+        return np.asarray(self.arm_names, dtype=np.str_)[self.arms[rows]]
+
+    def active_rows(self, arm: int) -> Ints:
+        """Rows of the active prompts of an arm, ascending."""
+        if arm not in self._rows_of_arm:
+            if not self._rows_of_arm:
+                self._split_by_arm()
+            self._rows_of_arm.setdefault(arm, np.empty(0, dtype=np.int64))
+        return self._rows_of_arm[arm]
+
+    def _split_by_arm(self) -> None:
+        rows = np.flatnonzero(self.active)
+        rows = rows[np.argsort(self.arms[rows], kind="stable")]
+        bounds = np.cumsum(self.arm_sizes)[:-1]
+        for arm, part in enumerate(np.split(rows, bounds)):
+            self._rows_of_arm[arm] = part
+
+    def extended(
+        self,
+        ids: ArrayLike,
+        arms: Sequence[str] | NDArray[Any] | None = None,
+        *,
+        prior_rate: ArrayLike | None = None,
+        expected_tokens: ArrayLike | None = None,
+    ) -> PromptPool:
+        """A pool with these prompts added; hand it to ``Curriculum.extend``."""
+        n_new = np.asarray(ids).size
+        new_arms = np.asarray(["default"] * n_new if arms is None else arms, dtype=np.str_)
+        return PromptPool(
+            np.concatenate([self.ids, np.asarray(ids, dtype=np.int64)]),
+            np.concatenate([self.arm_of(np.arange(len(self))), new_arms]),
+            prior_rate=_joined(self.prior_rate, prior_rate, len(self), n_new),
+            expected_tokens=_joined(self.expected_tokens, expected_tokens, len(self), n_new),
+            active=np.concatenate([self.active, np.ones(n_new, dtype=np.bool_)]),
+        )
+
+    def restricted_to(self, ids: ArrayLike) -> PromptPool:
+        """A pool of these prompts only; those that are not here are left out."""
+        keep = np.isin(self.ids, np.asarray(ids, dtype=np.int64))
+        if keep.all():
+            return self
+        return PromptPool(
+            self.ids[keep],
+            self.arm_of(np.flatnonzero(keep)),
+            prior_rate=None if self.prior_rate is None else self.prior_rate[keep],
+            expected_tokens=None if self.expected_tokens is None else self.expected_tokens[keep],
+            active=self.active[keep],
+        )
+
+    def retired(self, ids: ArrayLike) -> PromptPool:
+        """A pool in which these prompts can no longer be picked; hand it to ``Curriculum.extend``."""
+        active = self.active.copy()
+        active[self.rows(ids)] = False
+        return PromptPool(
+            self.ids,
+            self.arm_of(np.arange(len(self))),
+            prior_rate=self.prior_rate,
+            expected_tokens=self.expected_tokens,
+            active=active,
+        )
+
+
+def _frozen(array: NDArray[Any]) -> NDArray[Any]:
+    array.flags.writeable = False
+    return array
+
+
+def _same_length(name: str, array: NDArray[Any], size: int) -> None:
+    if array.shape != (size,):
+        raise InvalidParameter(f"`{name}` of `PromptPool` must have one entry a prompt, {size} in all; got {array.shape}")
+
+
+def _column(name: str, values: ArrayLike | None, order: Ints, *, low: float, high: float) -> Floats | None:
+    if values is None:
+        return None
+    column = np.asarray(values, dtype=np.float64)
+    _same_length(name, column, order.size)
+    if not np.all(np.isnan(column) | ((column >= low) & (column <= high))):
+        raise InvalidParameter(f"`{name}` of `PromptPool` must lie in [{low:g}, {high:g}], or be NaN where unknown")
+    return _frozen(column[order])
+
+
+def _joined(old: Floats | None, new: ArrayLike | None, n_old: int, n_new: int) -> Floats | None:
+    if old is None and new is None:
+        return None
+    left = np.full(n_old, np.nan) if old is None else old
+    right = np.full(n_new, np.nan) if new is None else np.asarray(new, dtype=np.float64)
+    return np.concatenate([left, right])

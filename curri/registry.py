@@ -1,0 +1,55 @@
+"""Strategy names to classes.
+
+Built-in strategies stand in a static table, so that looking one up imports only its own module. Other packages add
+theirs through the entry-point group ``curri.strategies``; it is scanned only for an unknown name or a listing.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from importlib.metadata import entry_points
+from typing import Any
+
+from curri.errors import InvalidParameter, unknown_name
+
+ENTRY_POINT_GROUP = "curri.strategies"
+
+BUILT_IN: dict[str, str] = {
+    "ucb": "curri.curricula.ucb:UCB",
+    "uniform": "curri.curricula.uniform:Uniform",
+}
+
+
+def strategy_names() -> list[str]:
+    """Names of all strategies, built-in ones and those of installed packages, sorted."""
+    return sorted({*BUILT_IN, *_plugins()})
+
+
+def strategy(name: str) -> type[Any]:
+    """The class of a strategy.
+
+    Raises:
+        UnknownName: there is none of that name; the nearest is named.
+
+    >>> strategy("ucb").__name__
+    'UCB'
+    """
+    target = BUILT_IN.get(name)
+    if target is not None:
+        module, _, attribute = target.partition(":")
+        found: type[Any] = getattr(import_module(module), attribute)
+        return found
+    plugins = _plugins()
+    if name not in plugins:
+        raise unknown_name("strategy", name, {*BUILT_IN, *plugins}, listing="curri strategies")
+    return plugins[name].load()  # type: ignore[no-any-return]
+
+
+def _plugins() -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for point in entry_points(group=ENTRY_POINT_GROUP):
+        if point.name in BUILT_IN or point.name in found:
+            message = f'two packages offer a strategy "{point.name}" ({point.value})'
+            raise InvalidParameter(message, hint="uninstall one of them, or rename its entry point")
+        found[point.name] = point
+    return found

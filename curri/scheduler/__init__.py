@@ -1,0 +1,8 @@
+"""The durable ask/tell object."""
+
+from __future__ import annotations
+
+from curri.scheduler.rounds import Resolution
+from curri.scheduler.scheduler import Scheduler, Told
+
+__all__ = ["Resolution", "Scheduler", "Told"]

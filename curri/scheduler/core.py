@@ -1,0 +1,409 @@
+"""The one authority over a run in this process: schedulers of several consumers share it."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import weakref
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pyarrow as pa
+
+from curri.errors import CurriError, InvalidRollouts, RunMismatch, WriteFailed
+from curri.parameters import declared, refuse_unknown
+from curri.registry import strategy as strategy_class
+from curri.scheduler.rounds import OpenRounds
+from curri.store import RUN_MODEL, LedgerRows, Source
+from curri.types import Ticket
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from numpy.typing import ArrayLike, NDArray
+
+    from curri.curricula.base import Curriculum
+    from curri.store import PromptStore, Run
+    from curri.types import Bools, Ints, Kind, Rollouts, Selection
+
+SNAPSHOT_SHARE = 0.1
+SNAPSHOT_FLOOR = 4 << 20
+"""A full snapshot is written when the deltas since the last one exceed this share of it, and this many bytes."""
+
+NEVER_ISSUED = -1
+"""The round of responses to prompts that were never handed out."""
+
+
+class RunCore:
+    """Strategy, open rounds and ledger of one run.
+
+    Whatever changes in memory is committed in the same call. If that fails or is interrupted, the core refuses to go
+    on; a scheduler made anew starts from what is in the store.
+    """
+
+    def __init__(self, store: PromptStore, run: Run, curriculum: Curriculum) -> None:
+        self.store = store
+        self.run = run
+        self.curriculum = curriculum
+        self.broken = False
+        self._source_id = store.rollouts.source_id(Source(RUN_MODEL + run.name, run_id=run.run_id))
+        self._pool_version = store.prompts.version
+        self._seq = 0
+        self._snapshot_bytes = 0
+        self._delta_bytes = 0
+        self._groups = self._live_groups = 0
+        self._events = store.runs.event_counts(run.run_id)
+        table = store.runs.open_rounds(run.run_id)
+        self.rounds = OpenRounds.from_ledger(table, curriculum.pool, run.name, store.texts.fetch)
+        store.before_close(self.save_snapshot)
+
+    # ---- making one ---------------------------------------------------------------------------------------------
+
+    @classmethod
+    def create(
+        cls, store: PromptStore, strategy: str, name: str, model: str | None, parameters: dict[str, Any]
+    ) -> RunCore:
+        """Start a run: its strategy first learns from the stored rollouts of one model."""
+        owner = strategy_class(strategy)
+        refuse_unknown(parameters, owner)
+        curriculum: Curriculum = owner(store.pool(), **parameters)
+        evidence_model = store.rollouts.evidence_model(model)
+        if evidence_model is not None and len(curriculum.pool):
+            curriculum.tell(store.rollouts.read(evidence_model, last_id=int(curriculum.pool.ids[-1])))
+            curriculum.advance()
+        with store.transaction():
+            run = store.runs.create(name, strategy, curriculum.parameters, evidence_model)
+            core = cls(store, run, curriculum)
+            core._write_snapshot()
+        return core
+
+    @classmethod
+    def reopen(cls, store: PromptStore, run: Run) -> RunCore:
+        """Go on with a run, from what its last transaction left."""
+        saved = store.runs.load_state(run.run_id)
+        pool = store.pool()
+        known = pool.restricted_to(saved.state["prompt_ids"])
+        curriculum: Curriculum = strategy_class(run.strategy)(known, **run.parameters)
+        curriculum.load_state_dict(saved.state)
+        if len(known) < len(pool):
+            curriculum.extend(pool)
+        core = cls(store, run, curriculum)
+        core._seq = saved.seq
+        core._snapshot_bytes, core._delta_bytes = saved.snapshot_bytes, saved.delta_bytes
+        return core
+
+    # ---- the contract -------------------------------------------------------------------------------------------
+
+    def ask(
+        self, consumer: str, n: int, kind: Kind, exclude: ArrayLike | None, quota: Mapping[str, int] | None
+    ) -> Selection:
+        """Open a round for a consumer."""
+        self._announce_new_prompts()
+        busy = self.rounds.in_flight
+        excluded = busy if exclude is None else np.union1d(busy, np.asarray(exclude, dtype=np.int64))
+        with self._writing():
+            selection = self.curriculum.ask(n, kind=kind, exclude=excluded, quota=quota)
+            return self._hand_out(selection, consumer, part=0)
+
+    def top_up(self, consumer: str, ticket: Ticket) -> Selection | None:
+        """Ask the strategy for extra rollouts in an open round."""
+        with self._writing():
+            round_ = self.rounds.get(ticket.round)
+            selection = self.curriculum.top_up(ticket) if round_ is not None else None
+            if round_ is None or selection is None:
+                return None
+            return self._hand_out(selection, consumer, part=len(round_.issues))
+
+    def _hand_out(self, selection: Selection, consumer: str, part: int) -> Selection:
+        ticket = Ticket(self.run.name, selection.ticket.round, part)
+        issued: Selection = _with(selection, ticket=ticket, fetch=self.store.texts.fetch)
+        self._commit([self.rounds.issue(issued, consumer)])
+        return issued
+
+    def tell(
+        self, consumer: str, rollouts: Rollouts, number: int | None, event: str | None, reason: str | None
+    ) -> tuple[int, int, Ints, tuple[int, ...]]:
+        """Record outcomes; gives new, repeated, prompts not in flight, and rounds closed."""
+        prompt_ids, group = np.unique(rollouts.prompt_ids, return_inverse=True)
+        self.curriculum.check_known(prompt_ids)
+        rounds, told, settled = self._placed(prompt_ids, number)
+        named = rollouts.rollout_ids is not None
+        repeated = self._stored(rollouts) if named else _occurrence(group) < np.where(settled, told, 0)[group]
+        with self._writing():
+            new, group = rollouts.take(~repeated), group[~repeated]
+            ordinal = told[group] + _occurrence(group)
+            counts = told + np.bincount(group, minlength=prompt_ids.size)
+            self._learn(new, rounds[group], ordinal)
+            more = (counts > told) & (rounds != NEVER_ISSUED)
+            recorded = more & (settled | (event is None))
+            ledger = self._note_told(
+                consumer, prompt_ids=prompt_ids, rounds=rounds, counts=counts, more=more, recorded=recorded
+            )
+            in_flight = ~settled & (rounds >= 0)
+            if event is not None:
+                ledger += self._settle(prompt_ids[in_flight], event, reason, consumer)
+            closed = self._close(rounds[in_flight])
+            self._commit(ledger, self._rows(new, rounds[group], ordinal))
+        return len(new), int(repeated.sum()), prompt_ids[~in_flight], closed
+
+    def resolve(self, consumer: str, prompt_ids: Ints, event: str, reason: str | None) -> tuple[int, ...]:
+        """Settle prompts in flight; gives the rounds this closed."""
+        with self._writing():
+            numbers = np.array(list(self.rounds.by_round(prompt_ids)), dtype=np.int64)
+            ledger = self._settle(prompt_ids, event, reason, consumer)
+            closed = self._close(numbers)
+            self._commit(ledger)
+        return closed
+
+    def abandon(self, consumer: str, heir: str) -> list[tuple[int, int]]:
+        """Hand what a consumer holds to another; gives (round, part) of it."""
+        moved = self.rounds.of_consumer(consumer)
+        with self._writing():
+            self._commit([self.rounds.hand_over(number, part, heir) for number, part in moved])
+        return moved
+
+    def lowest_round(self, consumer: str) -> int:
+        """The lowest open round of a consumer, or the number of the next round."""
+        held = self.rounds.of_consumer(consumer)
+        return held[0][0] if held else self.curriculum.rounds_asked
+
+    def metrics(self) -> dict[str, float]:
+        """Counts of the ledger, and what was told since the run was opened."""
+        values: dict[str, float] = {
+            "rounds_open": len(self.rounds),
+            "prompts_in_flight": self.rounds.in_flight.size,
+            "groups_told": self._groups,
+            "groups_with_signal": self._live_groups,
+            **{f"prompts_{event}": count for event, count in self._events.items()},
+        }
+        return {f"scheduler/{name}": float(value) for name, value in values.items()}
+
+    # ---- telling ------------------------------------------------------------------------------------------------
+
+    def _placed(self, prompt_ids: Ints, number: int | None) -> tuple[Ints, Ints, Bools]:
+        """For each prompt: its round, how many responses it has there, and whether it is settled there."""
+        rounds = np.full(prompt_ids.size, NEVER_ISSUED, dtype=np.int64)
+        told = np.zeros(prompt_ids.size, dtype=np.int64)
+        settled = np.ones(prompt_ids.size, dtype=np.bool_)
+        for place, prompt in enumerate(prompt_ids.tolist()):
+            found = self.rounds.round_of(prompt)
+            round_ = None if found is None or (number is not None and found != number) else self.rounds.get(found)
+            if found is not None and round_ is not None:
+                rounds[place], told[place], settled[place] = found, round_.told.get(prompt, 0), False
+        elsewhere = np.flatnonzero(settled)
+        if elsewhere.size:
+            rounds[elsewhere], told[elsewhere] = self._placed_in_past(prompt_ids[elsewhere], number)
+            settled[rounds == NEVER_ISSUED] = False  # so that their numbering goes on
+        return rounds, told, settled
+
+    def _placed_in_past(self, prompt_ids: Ints, number: int | None) -> tuple[Ints, Ints]:
+        past = self.store.runs.rounds_of(self.run.run_id, prompt_ids, number)
+        if number is not None and len(past) < prompt_ids.size:
+            missing = [prompt for prompt in prompt_ids.tolist() if prompt not in past]
+            raise InvalidRollouts(
+                f"{len(missing)} prompts were never handed out in round {number}, among them {missing[0]}",
+                hint="leave `round` out: each prompt is then taken to belong to the round it is in flight in",
+            )
+        unissued = prompt_ids[[prompt not in past for prompt in prompt_ids.tolist()]]
+        counts = self.store.rollouts.counts(self._source_id, NEVER_ISSUED, unissued)
+        pairs = [past.get(prompt, (NEVER_ISSUED, counts.get(prompt, 0))) for prompt in prompt_ids.tolist()]
+        placed = np.array(pairs, dtype=np.int64).reshape(-1, 2)
+        return placed[:, 0], placed[:, 1]
+
+    def _stored(self, rollouts: Rollouts) -> Bools:
+        """Which responses repeat a named one of this run, or an earlier one of this call."""
+        names = np.asarray(rollouts.rollout_ids).astype(np.str_)
+        pairs = np.rec.fromarrays([rollouts.prompt_ids, names])
+        _, firsts = np.unique(pairs, return_index=True)
+        repeated = np.ones(names.size, dtype=np.bool_)
+        repeated[firsts] = False
+        return repeated | self.store.rollouts.known_names(self._source_id, rollouts.prompt_ids, names)
+
+    def _learn(self, new: Rollouts, rounds: Ints, ordinal: Ints) -> None:
+        names = new.rollout_ids if new.rollout_ids is not None else (rounds + 1) << 32 | ordinal
+        self.curriculum.tell(_with(new, rollout_ids=names))
+        if len(new):
+            _, group = np.unique(new.prompt_ids, return_inverse=True)
+            low = np.full(group.max() + 1, np.inf)
+            high = np.full(group.max() + 1, -np.inf)
+            np.minimum.at(low, group, new.rewards)
+            np.maximum.at(high, group, new.rewards)
+            self._groups += low.size
+            self._live_groups += int((low < high).sum())
+
+    def _note_told(
+        self, consumer: str, *, prompt_ids: Ints, rounds: Ints, counts: Ints, more: Bools, recorded: Bools
+    ) -> list[LedgerRows]:
+        """Remember how much was told; ledger rows only for prompts that this call does not settle anyway."""
+        rows = []
+        for number in np.unique(rounds[more]).tolist():
+            mine = more & (rounds == number)
+            self.rounds.note_told(number, dict(zip(prompt_ids[mine].tolist(), counts[mine].tolist(), strict=True)))
+            mine &= recorded
+            rows.append(LedgerRows(number, 0, consumer, "told", prompt_ids[mine], told=counts[mine]))
+        return rows
+
+    def _settle(self, prompt_ids: Ints, event: str, reason: str | None, consumer: str) -> list[LedgerRows]:
+        rows = []
+        for number, ids in self.rounds.by_round(prompt_ids).items():
+            round_ = self.rounds.get(number)
+            probe = round_ is not None and round_.kind == "probe"
+            own = "observed" if event == "trained" and probe else event
+            rows.append(self.rounds.settle(number, ids, own, reason, consumer))
+        return rows
+
+    def _close(self, numbers: Ints) -> tuple[int, ...]:
+        closed = self.rounds.close_settled(numbers.tolist())
+        for _ in closed:
+            self.curriculum.advance()
+        return closed
+
+    @staticmethod
+    def _rows(new: Rollouts, rounds: Ints, ordinal: Ints) -> pa.Table | None:
+        if not len(new):
+            return None
+        columns: dict[str, Any] = {
+            "prompt_id": new.prompt_ids,
+            "sample": ordinal.astype(np.int32),
+            "reward": new.rewards,
+            "solved": pa.array(new.solved, from_pandas=True),
+            "round": rounds.astype(np.int32),
+            "probe": np.full(len(new), new.kind == "probe"),
+        }
+        optional = {
+            "advantage": None if new.advantages is None else pa.array(new.advantages, from_pandas=True),
+            "tokens": None if new.tokens is None else new.tokens.astype(np.int32),
+            "truncated": new.truncated,
+            "policy_version": new.policy_version,
+            "rollout_id": None if new.rollout_ids is None else pa.array(new.rollout_ids.astype(np.str_).tolist()),
+            "response": None if new.responses is None else pa.array([_text(r) for r in new.responses], pa.string()),
+            "extras": _extras(new.extras, len(new)),
+        }
+        return pa.table(columns | {name: column for name, column in optional.items() if column is not None})
+
+    # ---- writing ------------------------------------------------------------------------------------------------
+
+    def check_usable(self) -> None:
+        """Refuse to go on after a failed or interrupted write."""
+        if self.broken:
+            raise WriteFailed(
+                f'a write of run "{self.run.name}" failed or was interrupted',
+                hint="make the Scheduler anew: it goes on from what is in the store",
+            )
+
+    @contextlib.contextmanager
+    def _writing(self) -> Iterator[None]:
+        self.check_usable()
+        self.broken = True
+        try:
+            yield
+        except CurriError as error:
+            self.broken = isinstance(error, WriteFailed)
+            raise
+        self.broken = False
+
+    def _commit(self, ledger: list[LedgerRows], rollouts: pa.Table | None = None) -> None:
+        with self.store.transaction():
+            self._seq += 1
+            if rollouts is not None:
+                self.store.rollouts.append(self._source_id, rollouts)
+            self.store.runs.append_ledger(self.run.run_id, self._seq, ledger)
+            self._write_state()
+        for rows in ledger:
+            self._events[rows.event] = self._events.get(rows.event, 0) + int(rows.prompt_ids.size)
+
+    def _write_state(self) -> None:
+        change = self.curriculum.changes()
+        too_many = self._delta_bytes > max(SNAPSHOT_FLOOR, SNAPSHOT_SHARE * self._snapshot_bytes)
+        if change is None or too_many:
+            self._write_snapshot()
+        else:
+            self._delta_bytes += self.store.runs.save_change(self.run.run_id, self._seq, change)
+
+    def _write_snapshot(self) -> None:
+        self.curriculum.changes()
+        self._snapshot_bytes = self.store.runs.save_snapshot(self.run.run_id, self._seq, self.curriculum.state_dict())
+        self._delta_bytes = 0
+
+    def save_snapshot(self) -> None:
+        """Write the whole state if it changed since the last snapshot."""
+        if self._delta_bytes and not self.broken:
+            with self._writing(), self.store.transaction():
+                self._write_snapshot()
+
+    def _announce_new_prompts(self) -> None:
+        if self._pool_version != self.store.prompts.version:
+            self.curriculum.extend(self.store.pool())
+            self._pool_version = self.store.prompts.version
+
+
+_CORES: weakref.WeakKeyDictionary[PromptStore, dict[str, RunCore]] = weakref.WeakKeyDictionary()
+
+
+def core_of(
+    store: PromptStore, strategy: str | None, name: str, model: str | None, parameters: dict[str, Any]
+) -> RunCore:
+    """The core of a run: the one in memory, one from the store, or a new one.
+
+    Raises:
+        RunMismatch: the run has another strategy, model or parameter.
+        UnknownName: the run does not exist and no strategy was named.
+    """
+    cores = _CORES.setdefault(store, {})
+    core = cores.get(name)
+    if core is None or core.broken:
+        run = store.runs.find(name) if strategy is not None else store.runs.get(name)
+        if run is None and strategy is not None:
+            core = RunCore.create(store, strategy, name, model, parameters)
+        elif run is not None:
+            _check_same(run, strategy, model, parameters)
+            core = RunCore.reopen(store, run)
+        cores[name] = core  # type: ignore[assignment]  # one of the two branches was taken
+    _check_same(cores[name].run, strategy, model, parameters)
+    return cores[name]
+
+
+def _check_same(run: Run, strategy: str | None, model: str | None, parameters: dict[str, Any]) -> None:
+    asked: dict[str, Any] = {"strategy": strategy, "model": model}
+    present: dict[str, Any] = {"strategy": run.strategy, "model": run.evidence_model}
+    asked = {key: value for key, value in asked.items() if value is not None}
+    owner = strategy_class(run.strategy)
+    if asked.get("strategy", run.strategy) == run.strategy:
+        refuse_unknown(parameters, owner)
+        known = declared(owner)
+        asked |= {key: known[key].checked(value, name=key, owner=owner.__name__) for key, value in parameters.items()}
+        present |= run.parameters
+    for key, value in asked.items():
+        if present[key] != value:
+            raise RunMismatch(
+                f'run "{run.name}" was started with {key} = {present[key]!r}; got {value!r}',
+                hint="leave it out to go on with the run, or take another run name to start a new one",
+            )
+
+
+def _occurrence(group: NDArray[np.intp]) -> Ints:
+    """For each entry, how often its value came before, shape of ``group``."""
+    order = np.argsort(group, kind="stable")
+    sizes = np.bincount(group) if group.size else np.zeros(0, dtype=np.int64)
+    starts = np.repeat(np.cumsum(sizes) - sizes, sizes)
+    occurrence = np.empty(group.size, dtype=np.int64)
+    occurrence[order] = np.arange(group.size) - starts
+    return occurrence
+
+
+def _with(instance: Any, **changes: Any) -> Any:
+    """A frozen dataclass with fields changed and nothing checked again."""
+    copy = object.__new__(type(instance))
+    copy.__dict__.update(instance.__dict__, **changes)
+    return copy
+
+
+def _text(response: Any) -> str | None:
+    return response if response is None or isinstance(response, str) else json.dumps(list(response))
+
+
+def _extras(extras: Mapping[str, NDArray[Any]], size: int) -> pa.Array | None:
+    if not extras:
+        return None
+    columns = {name: column.tolist() for name, column in extras.items()}
+    return pa.array([json.dumps({name: column[i] for name, column in columns.items()}) for i in range(size)])

@@ -1,0 +1,245 @@
+"""``Scheduler``: what a trainer holds."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from curri.errors import InvalidParameter
+from curri.scheduler.core import core_of
+from curri.store.runs import RESOLUTIONS
+from curri.types import Rollouts
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from numpy.typing import ArrayLike
+
+    from curri.curricula.base import Curriculum
+    from curri.scheduler.rounds import Resolution
+    from curri.store import PromptStore, Run
+    from curri.types import Ints, Kind, Selection, Ticket
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Told:
+    """What became of a ``tell``.
+
+    Attributes:
+        new: responses recorded.
+        repeated: responses that were there already; they changed nothing.
+        unissued: ids of prompts that were not in flight: late ones, and ones never handed out. They count as evidence.
+        closed: rounds that this call closed.
+    """
+
+    new: int
+    repeated: int
+    unissued: Ints
+    closed: tuple[int, ...]
+
+
+class Scheduler:
+    """Binds a store, a strategy, a run and a consumer.
+
+    Every ``ask`` is committed before it is handed out, every ``tell`` before it returns. After a crash the same program
+    goes on: what was handed out and never settled comes again, to the same consumer, oldest round first; after that the
+    picks are those of a run that was never interrupted.
+
+    Args:
+        store: an open store.
+        strategy: registered name; may be left out for a run that exists.
+        run: name of the run; made on first use.
+        consumer: who asks; several trainers share a run under different names.
+        model: for a new run, the model whose stored rollouts are its first evidence (default: the store's only one).
+        parameters: of the strategy, such as ``seed=0, temperature=0.1``. Those left out come from the run, or are the
+            strategy's defaults.
+
+    Raises:
+        RunMismatch: the run was started with another strategy, model or parameter.
+        UnknownName: no such strategy or model.
+
+    >>> import tempfile, curri
+    >>> from curri.store import NewPrompt
+    >>> with tempfile.TemporaryDirectory() as folder, curri.open_store(folder + "/p.duckdb", create=True) as store:
+    ...     _ = store.prompts.add([NewPrompt(f"{i} + {i} = ?", False, str(2 * i), "sums") for i in range(8)])
+    ...     scheduler = Scheduler(store, "ucb", run="r1", seed=0)
+    ...     selection = scheduler.ask(4)
+    ...     told = scheduler.tell(selection.prompt_ids.repeat(2), rewards=[1, 0] * 4)
+    ...     told.new, told.closed, scheduler.round
+    (8, (0,), 1)
+    """
+
+    def __init__(
+        self,
+        store: PromptStore,
+        strategy: str | None = None,
+        *,
+        run: str,
+        consumer: str = "main",
+        model: str | None = None,
+        **parameters: Any,
+    ) -> None:
+        for name, value in (("run", run), ("consumer", consumer)):
+            if not (isinstance(value, str) and value):
+                raise InvalidParameter(f"`{name}` of `Scheduler` must be a non-empty str; got {value!r}")
+        self.store = store
+        self.consumer = consumer
+        self._core = core_of(store, strategy, run, model, parameters)
+        self._to_reissue = self._core.rounds.of_consumer(consumer)
+
+    def ask(
+        self,
+        n: int,
+        *,
+        kind: Kind = "train",
+        exclude: ArrayLike | None = None,
+        quota: Mapping[str, int] | None = None,
+        reissue: bool = True,
+    ) -> Selection:
+        """The next round; after a reopening first the rounds that were handed out and not settled, oldest first.
+
+        Prompts in flight (of any consumer) are never picked again.
+
+        Args:
+            n: how many prompts; a round that comes again has the size it had.
+            kind: "probe" for prompts that are scored and not trained on.
+            exclude: further prompt ids that may not be picked.
+            quota: arm name → how many of it.
+            reissue: False opens a new round even if unsettled ones could come again.
+
+        Raises:
+            PoolExhausted: fewer prompts may be picked than were asked for.
+        """
+        self._core.check_usable()
+        while reissue and self._to_reissue:
+            selection = self._core.rounds.again(*self._to_reissue.pop(0), self.consumer)
+            if selection is not None:
+                return selection
+        return self._core.ask(self.consumer, n, kind, exclude, quota)
+
+    def top_up(self, ticket: Ticket) -> Selection | None:
+        """Extra rollouts for the prompts of an open round that are still undecided; None when there are none."""
+        return self._core.top_up(self.consumer, ticket)
+
+    def tell(
+        self,
+        prompt_ids: ArrayLike,
+        rewards: ArrayLike,
+        *,
+        solved: ArrayLike | None = None,
+        advantages: ArrayLike | None = None,
+        tokens: ArrayLike | None = None,
+        responses: Sequence[Any] | None = None,
+        truncated: ArrayLike | None = None,
+        policy_version: ArrayLike | None = None,
+        rollout_ids: ArrayLike | None = None,
+        extras: Mapping[str, Any] | None = None,
+        kind: Kind = "train",
+        round: int | None = None,  # noqa: A002  the field's own word
+        resolve: Resolution | None = "trained",
+        reason: str | None = None,
+    ) -> Told:
+        """Record outcomes, before any filter, one entry a response (see :class:`curri.Rollouts`).
+
+        A response without a rollout id is named by its round, its prompt and its number there. So the same ``tell``
+        again, for prompts it has settled, changes nothing; partial tells that may be repeated need ``rollout_ids``.
+
+        Args:
+            prompt_ids: shape (_R,).
+            rewards: shape (_R,).
+            solved: shape (_R,); right or wrong, apart from a shaped reward.
+            advantages: shape (_R,).
+            tokens: generated tokens, shape (_R,).
+            responses: texts, or sequences of token ids.
+            truncated: cut off at the length limit, shape (_R,).
+            policy_version: training step that generated each, shape (_R,).
+            rollout_ids: names, unique within a prompt; a repeated one counts once, however late.
+            extras: further columns, kept in the store.
+            kind: "train" or "probe".
+            round: the round they belong to; by default the one each prompt is in flight in, else its last one.
+            resolve: how the named prompts are settled, whatever their number of rollouts: "trained", "dropped",
+                "observed" (probes) or "lost"; None records a part of their groups and leaves them open.
+            reason: why they are dropped or lost.
+
+        Raises:
+            InvalidRollouts, UnknownPrompt: nothing was recorded.
+        """
+        columns: dict[str, Any] = {
+            "solved": solved,
+            "advantages": advantages,
+            "tokens": tokens,
+            "responses": responses,
+            "truncated": truncated,
+            "policy_version": policy_version,
+            "rollout_ids": rollout_ids,
+            "extras": extras or {},
+        }
+        rollouts = Rollouts(prompt_ids, rewards, kind=kind, **columns)  # type: ignore[arg-type]  # converted there
+        if resolve is not None:
+            _check_event("resolve", resolve)
+        return Told(*self._core.tell(self.consumer, rollouts, round, resolve, reason))
+
+    def resolve(self, prompt_ids: ArrayLike, event: Resolution, reason: str | None = None) -> tuple[int, ...]:
+        """Settle prompts in flight without outcomes, such as groups dropped as stale; gives the rounds it closed.
+
+        Args:
+            prompt_ids: prompts in flight.
+            event: "trained", "dropped", "observed" or "lost".
+            reason: why, such as "stale", "failed", "surplus", "zero variance".
+
+        Raises:
+            InvalidRollouts: a prompt is not in flight; nothing was changed.
+        """
+        _check_event("event", event)
+        return self._core.resolve(self.consumer, np.unique(np.asarray(prompt_ids, dtype=np.int64)), event, reason)
+
+    def abandon(self, consumer: str) -> int:
+        """Take over what another consumer left unsettled, as a recorded event; gives the number of prompts.
+
+        They come again here, oldest round first.
+        """
+        if consumer == self.consumer:
+            raise InvalidParameter(f'`consumer` of `abandon` must be another one than "{consumer}", which is this one')
+        moved = self._core.abandon(consumer, self.consumer)
+        self._to_reissue = sorted({*self._to_reissue, *moved})
+        return sum(self._core.rounds.unsettled(number, part).size for number, part in moved)
+
+    @property
+    def round(self) -> int:
+        """The lowest round of this consumer that is not closed; when all are, the number of the next one."""
+        return self._core.lowest_round(self.consumer)
+
+    @property
+    def curriculum(self) -> Curriculum:
+        """The strategy; look, but ask and tell through the scheduler."""
+        return self._core.curriculum
+
+    @property
+    def run(self) -> Run:
+        """What the run was started with."""
+        return self._core.run
+
+    def metrics(self) -> dict[str, float]:
+        """Numbers to log: those of the strategy, and ``scheduler/…`` from the ledger."""
+        return self._core.curriculum.metrics() | self._core.metrics()
+
+    def explain(self, prompt_id: int) -> dict[str, Any]:
+        """Why a prompt was or was not picked, and its history in this run."""
+        known = self._core.curriculum.explain(prompt_id)
+        history = self.store.runs.history(self._core.run.run_id, int(prompt_id))
+        return {**known, "in_flight_in_round": self._core.rounds.round_of(int(prompt_id)), "history": history}
+
+    def close(self) -> None:
+        """Write a full snapshot of the strategy. The store stays open; closing it does this too."""
+        self._core.save_snapshot()
+
+    def __repr__(self) -> str:
+        return f"Scheduler(run={self._core.run.name!r}, consumer={self.consumer!r}, round={self.round})"
+
+
+def _check_event(name: str, event: str) -> None:
+    if event not in RESOLUTIONS:
+        allowed = ", ".join(f'"{known}"' for known in RESOLUTIONS)
+        raise InvalidParameter(f"`{name}` must be one of {allowed}; got {event!r}")

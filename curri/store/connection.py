@@ -1,0 +1,214 @@
+"""One DuckDB file, one process: opening, locking, transactions, forks."""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import os
+import re
+import threading
+from typing import TYPE_CHECKING, Any
+
+import duckdb
+
+from curri.errors import StoreClosed, StoreError, StoreForked, StoreLocked, StoreUnreadable, WriteFailed
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+    from pathlib import Path
+
+    import pyarrow as pa
+
+STORAGE_VERSION = "v1.5.0"
+"""Files are written so that DuckDB 1.5 can read them too."""
+
+_CONFIG: dict[str, str | bool | int | float | list[str]] = {
+    "storage_compatibility_version": STORAGE_VERSION,
+    "checkpoint_threshold": "256MB",
+    "autoinstall_known_extensions": "false",
+    "autoload_known_extensions": "false",
+    "python_enable_replacements": "false",
+}
+_HOLDER = re.compile(r"held in (?P<program>.+?) \(PID (?P<pid>\d+)\)")
+
+
+class Connection:
+    """The only way to the file: every statement goes through here, one at a time.
+
+    Args:
+        path: the DuckDB file; created when missing, unless ``read_only``.
+        read_only: refuse writes.
+
+    Raises:
+        StoreLocked: another process holds the file.
+        StoreUnreadable: DuckDB cannot open it.
+    """
+
+    def __init__(self, path: Path, *, read_only: bool = False) -> None:
+        self.path = path
+        self.read_only = read_only
+        self._pid = os.getpid()
+        self._lock = threading.RLock()
+        self._depth = 0
+        self._failed = False
+        self._handle: Any = _connect(path, read_only=read_only)
+        _ALIVE.add(self)
+
+    @property
+    def is_open(self) -> bool:
+        """Whether it can still be used."""
+        return self._handle is not None
+
+    def _usable(self) -> Any:
+        if os.getpid() != self._pid:
+            raise StoreForked(
+                f"the store {self.path} was opened in process {self._pid} and is used in its child {os.getpid()}",
+                hint="open nothing before fork(): give workers ids and texts, or let them read `store.texts`",
+            )
+        if self._handle is None:
+            raise StoreClosed(f"the store {self.path} is closed", hint="open it again with `curri.open_store`")
+        if self._failed:
+            raise WriteFailed(
+                f"a write to {self.path} failed before, so what it holds is not known for sure",
+                hint="close it and open it again: what was committed is there, what was not is gone as a whole",
+            )
+        return self._handle
+
+    def execute(self, sql: str, parameters: Sequence[Any] = ()) -> None:
+        """Run a statement that gives no rows back."""
+        with self._lock:
+            self._usable().execute(sql, list(parameters)).fetchall()
+
+    def rows(self, sql: str, parameters: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
+        """All rows of a query as Python values."""
+        with self._lock:
+            found: list[tuple[Any, ...]] = self._usable().execute(sql, list(parameters)).fetchall()
+            return found
+
+    def value(self, sql: str, parameters: Sequence[Any] = ()) -> Any:
+        """The first value of the first row, or None."""
+        found = self.rows(sql, parameters)
+        return found[0][0] if found else None
+
+    def arrow(self, sql: str, parameters: Sequence[Any] = (), **views: pa.Table) -> pa.Table:
+        """All rows of a query as an Arrow table; ``views`` are Arrow tables the query may name."""
+        with self._lock, self._registered(views) as handle:
+            return handle.sql(sql, params=list(parameters)).to_arrow_table()
+
+    def insert(self, table: str, rows: pa.Table) -> None:
+        """Append an Arrow table whose columns are named like those of ``table``; the others get NULL."""
+        names = ", ".join(f'"{name}"' for name in rows.column_names)
+        with self._lock, self._registered({"incoming_rows": rows}) as handle:
+            handle.execute(f'insert into "{table}" ({names}) select {names} from incoming_rows').fetchall()  # noqa: S608
+
+    def execute_with(self, sql: str, **views: pa.Table) -> None:
+        """Run a statement that may name Arrow tables."""
+        with self._lock, self._registered(views) as handle:
+            handle.execute(sql).fetchall()
+
+    @contextlib.contextmanager
+    def _registered(self, views: Mapping[str, pa.Table]) -> Iterator[Any]:
+        handle = self._usable()
+        for name, table in views.items():
+            handle.register(name, table)
+        try:
+            yield handle
+        finally:
+            for name in views:
+                handle.unregister(name)
+
+    @contextlib.contextmanager
+    def transaction(self) -> Iterator[None]:
+        """All statements inside are written together or not at all; may be nested (the outermost one counts).
+
+        Raises:
+            WriteFailed: the commit failed. Nothing more is done on this connection, because DuckDB may or may not have
+                written it; opening the store again settles it.
+        """
+        with self._lock:
+            if self._depth:
+                yield
+                return
+            handle = self._usable()
+            if self.read_only:
+                raise StoreError(f"the store {self.path} is open for reading only", hint="open it without `read_only`")
+            handle.execute("begin transaction").fetchall()
+            self._depth = 1
+            try:
+                yield
+            except BaseException:
+                self._depth = 0
+                self._roll_back(handle)
+                raise
+            self._depth = 0
+            self._commit(handle)
+
+    def _commit(self, handle: Any) -> None:
+        try:
+            handle.execute("commit").fetchall()
+        except duckdb.Error as error:
+            self._failed = True
+            raise WriteFailed(
+                f"writing to {self.path} failed: {_first_line(error)}",
+                hint="free space or mend the disk, then open the store again; `curri` commands can simply be repeated",
+            ) from error
+
+    def _roll_back(self, handle: Any) -> None:
+        try:
+            handle.execute("rollback").fetchall()
+        except duckdb.Error:
+            self._failed = True
+
+    def checkpoint(self) -> None:
+        """Move the write-ahead log into the file."""
+        if not self.read_only:
+            self.execute("checkpoint")
+
+    def close(self) -> None:
+        """Close the file; DuckDB writes a checkpoint first. Closing twice is harmless."""
+        with self._lock:
+            if self._handle is not None and os.getpid() == self._pid:
+                self._handle.close()
+            self._handle = None
+            _ALIVE.discard(self)
+
+
+def _connect(path: Path, *, read_only: bool) -> Any:
+    try:
+        return duckdb.connect(str(path), read_only=read_only, config=_CONFIG)
+    except duckdb.Error as error:
+        message = str(error)
+        holder = _HOLDER.search(message)
+        if holder or "Could not set lock" in message:
+            raise _locked(path, holder) from error
+        hint = "is the path right? a store is made by `curri init`; a damaged one can be restored from a backup"
+        raise StoreUnreadable(f"{path} cannot be opened as a store: {_first_line(error)}", hint=hint) from error
+
+
+def _locked(path: Path, holder: re.Match[str] | None) -> StoreLocked:
+    pid = int(holder["pid"]) if holder else None
+    who = f"process {pid} ({holder['program']})" if holder else "another process"
+    return StoreLocked(
+        f"the store {path} is held by {who}; one process at a time can use it",
+        hint=f"wait for it to finish{f', or stop it: kill {pid}' if pid else ''}, then run the command again",
+        pid=pid,
+    )
+
+
+def _first_line(error: Exception) -> str:
+    return next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
+
+
+_ALIVE: set[Connection] = set()
+
+
+def _leak_handles_in_child() -> None:
+    """After fork(), keep DuckDB's destructors from running in the child: they would write to the parent's file."""
+    for connection in _ALIVE:
+        if connection._handle is not None:  # noqa: SLF001  same module
+            ctypes.pythonapi.Py_IncRef(ctypes.py_object(connection._handle))  # noqa: SLF001
+        connection._lock = threading.RLock()  # noqa: SLF001  the parent may have held it while forking
+    _ALIVE.clear()
+
+
+os.register_at_fork(after_in_child=_leak_handles_in_child)

@@ -1,0 +1,137 @@
+"""The prompt store: one DuckDB file with prompts, rollouts, runs, and the state of their strategies."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Self
+
+from curri.errors import StoreNotFound
+from curri.store import schema
+from curri.store.connection import Connection
+from curri.store.prompts import PromptTable
+from curri.store.rollouts import RolloutTable
+from curri.store.runs import RunTable
+from curri.store.texts import PromptTexts
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from contextlib import AbstractContextManager
+
+    from curri.pool import PromptPool
+
+
+class PromptStore:
+    """An open store. Get one from :func:`open_store`; use it as a context manager or call ``close``.
+
+    Attributes:
+        path: the DuckDB file.
+        prompts: its prompts.
+        rollouts: its rollouts.
+        runs: its runs, their ledgers and states.
+        texts: prompt texts, memory-mapped.
+    """
+
+    def __init__(self, path: Path, *, create: bool = False) -> None:
+        self.path = path
+        self._connection = Connection(path)
+        self._users = 0
+        self._pid = os.getpid()
+        self._before_close: list[Callable[[], None]] = []
+        try:
+            if create and schema.is_empty(self._connection):
+                schema.create(self._connection)
+            schema.check(self._connection)
+        except BaseException:
+            self._connection.close()
+            raise
+        self.store_id = str(self._connection.value("select value from meta where key = 'store_id'"))
+        self.prompts = PromptTable(self._connection)
+        self.rollouts = RolloutTable(self._connection)
+        self.runs = RunTable(self._connection)
+        self.texts = PromptTexts(path.with_name(path.name + ".texts"), self.store_id, self._connection)
+
+    @property
+    def is_open(self) -> bool:
+        """Whether it can still be used by this process."""
+        return self._connection.is_open and os.getpid() == self._pid
+
+    @property
+    def connection(self) -> Connection:
+        """The connection, for analysis in SQL (our own; users' filters never reach it)."""
+        return self._connection
+
+    def transaction(self) -> AbstractContextManager[None]:
+        """All that is written inside is written together or not at all."""
+        return self._connection.transaction()
+
+    def pool(self) -> PromptPool:
+        """Every prompt for training, as arrays."""
+        return self.prompts.pool()
+
+    def before_close(self, action: Callable[[], None]) -> None:
+        """Run ``action`` before the file is closed."""
+        self._before_close.append(action)
+
+    def checkpoint(self) -> None:
+        """Move the write-ahead log into the file; worth doing when idle."""
+        self._connection.checkpoint()
+
+    def close(self) -> None:
+        """Close the store, once for each time it was opened; the last one closes the file."""
+        self._users -= 1
+        if self._users > 0 or not self._connection.is_open:
+            return
+        if os.getpid() == self._pid:
+            for action in self._before_close:
+                action()
+        _OPEN.pop(_key(self.path), None)
+        self._connection.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        return f"PromptStore({str(self.path)!r}{'' if self.is_open else ', closed'})"
+
+
+_OPEN: dict[tuple[int, str], PromptStore] = {}
+
+
+def open_store(path: str | os.PathLike[str], *, create: bool = False) -> PromptStore:
+    """Open a prompt store; the same file opened twice in one process is the same object.
+
+    Args:
+        path: the DuckDB file.
+        create: make the store when it is not there.
+
+    Raises:
+        StoreNotFound: no file is there, and ``create`` is off.
+        StoreLocked: another process holds it.
+        StoreUnreadable, StoreVersion: it cannot be used.
+
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as folder, open_store(folder + "/prompts.duckdb", create=True) as store:
+    ...     len(store.prompts)
+    0
+    """
+    file = Path(path)
+    if file.is_dir():
+        raise StoreNotFound(f"{file} is a directory, not a store", hint=f"try --store {file / 'curri.duckdb'}")
+    if not file.exists() and not create:
+        raise StoreNotFound(f"there is no store at {file}", hint=f"make one: curri init --store {file}")
+    if not file.parent.exists():
+        raise StoreNotFound(f"the folder {file.parent} does not exist", hint=f"make it: mkdir -p {file.parent}")
+    key = _key(file)
+    store = _OPEN.get(key)
+    if store is None or not store.is_open:
+        store = _OPEN[key] = PromptStore(file, create=create)
+    store._users += 1  # noqa: SLF001  same module
+    return store
+
+
+def _key(path: Path) -> tuple[int, str]:
+    return os.getpid(), str(path.resolve())

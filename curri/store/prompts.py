@@ -1,0 +1,218 @@
+"""The prompts of a store: adding them, looking them up, making a pool of them."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pyarrow as pa
+
+from curri.errors import UnknownPrompt
+from curri.pool import PromptPool
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from numpy.typing import NDArray
+
+    from curri.store.connection import Connection
+    from curri.types import Floats, Ints
+
+TRAIN_SPLITS = (None, "train")
+"""Prompts of any other split are never selected."""
+
+
+@dataclass(frozen=True, slots=True)
+class NewPrompt:
+    """A prompt to add.
+
+    Attributes:
+        prompt: its text, or canonical JSON of its chat messages.
+        is_chat: which of the two.
+        answer: reference answer as text, or None.
+        arm: name of its distribution.
+        external_id: the user's own id, or None.
+        metadata: JSON object of all other columns, or "".
+        split: None or "train" for training; anything else is kept out of ``select``.
+        prior_rate: pass rate known beforehand, or None.
+        expected_tokens: expected response length, or None.
+    """
+
+    prompt: str
+    is_chat: bool
+    answer: str | None
+    arm: str
+    external_id: str | None = None
+    metadata: str = ""
+    split: str | None = None
+    prior_rate: float | None = None
+    expected_tokens: float | None = None
+
+    def digest(self) -> tuple[int, int]:
+        """Identity of the prompt: 128 bits of its form, text and answer."""
+        hasher = hashlib.blake2b(b"chat" if self.is_chat else b"text", digest_size=16)
+        for part in (self.prompt, self.answer):
+            data = b"" if part is None else part.encode()
+            hasher.update(b"\x00" if part is None else b"\x01" + len(data).to_bytes(8, "little") + data)
+        digest = hasher.digest()
+        return int.from_bytes(digest[:8], "little", signed=True), int.from_bytes(digest[8:], "little", signed=True)
+
+
+@dataclass(frozen=True, slots=True)
+class Added:
+    """What became of prompts handed to ``PromptTable.add``.
+
+    Attributes:
+        prompt_ids: id of each, shape (n,); that of the present prompt where it was there already.
+        is_new: which were added.
+        other_arm: positions of those that are present under another arm; the first arm stays.
+    """
+
+    prompt_ids: Ints
+    is_new: NDArray[np.bool_]
+    other_arm: Ints
+
+
+class PromptTable:
+    """Prompts of one store."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+        self.version = 0
+        """Grows with every change made through this object."""
+
+    def __len__(self) -> int:
+        return int(self._connection.value("select count(*) from prompts"))
+
+    def add(self, prompts: Sequence[NewPrompt]) -> Added:
+        """Add prompts in one transaction; those already there (same text and answer) stay as they are."""
+        digests = np.array([prompt.digest() for prompt in prompts], dtype=np.int64).reshape(-1, 2)
+        with self._connection.transaction():
+            first = int(self._connection.value("select coalesce(max(prompt_id), 0) from prompts")) + 1
+            present = self._present(digests)
+            ids, is_new = _numbered(digests, present, first)
+            codes = self._arm_codes([prompt.arm for prompt in prompts])
+            if is_new.any():
+                self._insert(
+                    [prompts[i] for i in np.flatnonzero(is_new).tolist()], digests[is_new], ids[is_new], codes[is_new]
+                )
+            other_arm = self._other_arm(ids, codes)
+        self.version += int(is_new.any())
+        return Added(ids, is_new, other_arm)
+
+    def _present(self, digests: NDArray[np.int64]) -> Ints:
+        """Ids of prompts with these digests, 0 where there is none, shape (n,)."""
+        asked = pa.table({"i": np.arange(len(digests)), "high": digests[:, 0], "low": digests[:, 1]})
+        found = self._connection.arrow(
+            "select i, prompt_id from asked join prompts on digest_high = high and digest_low = low", asked=asked
+        )
+        ids = np.zeros(len(digests), dtype=np.int64)
+        ids[found.column("i").to_numpy()] = found.column("prompt_id").to_numpy()
+        return ids
+
+    def _arm_codes(self, names: Sequence[str]) -> Ints:
+        known = dict(self._connection.rows("select name, arm_id from arms"))
+        new = [name for name in dict.fromkeys(names) if name not in known]
+        for name in new:
+            known[name] = len(known)
+            self._connection.execute("insert into arms values (?, ?)", [known[name], name])
+        return np.array([known[name] for name in names], dtype=np.int64)
+
+    def _insert(self, prompts: Sequence[NewPrompt], digests: NDArray[np.int64], ids: Ints, codes: Ints) -> None:
+        text = pa.string()
+        table = pa.table(
+            {
+                "prompt_id": ids,
+                "digest_high": digests[:, 0],
+                "digest_low": digests[:, 1],
+                "arm_id": codes.astype(np.int32),
+                "external_id": pa.array([p.external_id for p in prompts], text),
+                "prompt": pa.array([p.prompt for p in prompts], text),
+                "is_chat": np.array([p.is_chat for p in prompts]),
+                "answer": pa.array([p.answer for p in prompts], text),
+                "metadata": pa.array([p.metadata for p in prompts], text),
+                "split": pa.array([p.split for p in prompts], text),
+                "prior_rate": pa.array([p.prior_rate for p in prompts], pa.float64()),
+                "expected_tokens": pa.array([p.expected_tokens for p in prompts], pa.float64()),
+                "generation": np.zeros(len(prompts), dtype=np.int32),
+                "retired": np.zeros(len(prompts), dtype=np.bool_),
+            }
+        )
+        self._connection.insert("prompts", table)
+
+    def _other_arm(self, ids: Ints, codes: Ints) -> Ints:
+        asked = pa.table({"i": np.arange(ids.size), "id": ids, "code": codes})
+        found = self._connection.arrow(
+            "select i from asked join prompts on prompt_id = id where arm_id != code order by i", asked=asked
+        )
+        positions: Ints = found.column("i").to_numpy()
+        return positions
+
+    def pool(self) -> PromptPool:
+        """Every prompt for training, retired ones marked as not active."""
+        table = self._connection.arrow(
+            """select prompt_id, arm_id, prior_rate, expected_tokens, retired from prompts
+               where split is null or split = 'train' order by prompt_id"""
+        )
+        names = np.array(
+            [row[0] for row in self._connection.rows("select name from arms order by arm_id")], dtype=np.str_
+        )
+        codes = table.column("arm_id").to_numpy()
+        return PromptPool(
+            table.column("prompt_id").to_numpy(),
+            names[codes] if names.size else None,
+            prior_rate=_optional(table, "prior_rate"),
+            expected_tokens=_optional(table, "expected_tokens"),
+            active=~table.column("retired").to_numpy(),
+        )
+
+    def ids_by_external_id(self, names: Sequence[str]) -> dict[str, int]:
+        """Prompt ids of the user's own ids; those that are unknown or stand for several prompts are left out."""
+        asked = pa.table({"name": pa.array(list(dict.fromkeys(names)), pa.string())})
+        found = self._connection.arrow(
+            """select name, min(prompt_id) as prompt_id from asked join prompts on external_id = name
+               group by name having count(*) = 1""",
+            asked=asked,
+        )
+        return dict(zip(found.column("name").to_pylist(), found.column("prompt_id").to_pylist(), strict=True))
+
+    def ids_by_text(self, texts: Sequence[str]) -> dict[str, int]:
+        """Prompt ids of canonical texts; those that are unknown or stand for several prompts are left out."""
+        asked = pa.table({"text": pa.array(list(dict.fromkeys(texts)), pa.string())})
+        found = self._connection.arrow(
+            """select text, min(prompt_id) as prompt_id from asked join prompts on prompt = text
+               group by text having count(*) = 1""",
+            asked=asked,
+        )
+        return dict(zip(found.column("text").to_pylist(), found.column("prompt_id").to_pylist(), strict=True))
+
+    def known(self, prompt_ids: Ints) -> NDArray[np.bool_]:
+        """Which ids exist; ids are dense from 1."""
+        return (prompt_ids >= 1) & (prompt_ids <= len(self))
+
+    def refuse_unknown(self, prompt_ids: Ints) -> None:
+        """Raise :class:`UnknownPrompt` where an id does not exist."""
+        missing = np.unique(prompt_ids[~self.known(prompt_ids)])
+        if missing.size:
+            shown = ", ".join(str(i) for i in missing[:8]) + (", …" if missing.size > 8 else "")
+            raise UnknownPrompt(
+                f"{missing.size} prompt ids are not in the store of {len(self)} prompts: {shown}",
+                hint="`curri select` prints the ids; `curri ingest` adds prompts",
+            )
+
+
+def _numbered(digests: NDArray[np.int64], present: Ints, first: int) -> tuple[Ints, NDArray[np.bool_]]:
+    """Ids for all: the present one, or a new one for the first of each unknown digest; and which are new."""
+    _, firsts, inverse = np.unique(digests, axis=0, return_index=True, return_inverse=True)
+    leader = firsts[inverse.reshape(-1)]
+    is_new = (present == 0) & (leader == np.arange(len(digests)))
+    ids = present.copy()
+    ids[is_new] = first + np.arange(int(is_new.sum()))
+    return ids[leader], is_new
+
+
+def _optional(table: pa.Table, name: str) -> Floats | None:
+    column: Any = table.column(name)
+    return None if column.null_count == len(column) else column.to_numpy()

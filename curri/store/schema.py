@@ -1,0 +1,83 @@
+"""Tables of a store, and the version they are at."""
+
+from __future__ import annotations
+
+import uuid
+from typing import TYPE_CHECKING
+
+import duckdb
+
+from curri._version import __version__
+from curri.errors import StoreUnreadable, StoreVersion
+
+if TYPE_CHECKING:
+    from curri.store.connection import Connection
+
+SCHEMA_VERSION = 1
+
+TABLES: dict[str, str] = {
+    "meta": "key varchar, value varchar",
+    "arms": "arm_id integer, name varchar",
+    # The identity of a prompt is a 128-bit digest of its canonical text and answer, kept as two integers.
+    "prompts": """
+        prompt_id bigint, digest_high bigint, digest_low bigint, arm_id integer, external_id varchar,
+        prompt varchar, is_chat boolean, answer varchar, metadata varchar, split varchar,
+        prior_rate double, expected_tokens double, parent_id bigint, generation integer, retired boolean""",
+    # Where rollouts come from: one row per (model, weight version, sampling settings, verifier, run).
+    "sources": """
+        source_id integer, model varchar, weight_version varchar, settings varchar, verifier varchar,
+        run_id integer""",
+    "rollouts": """
+        prompt_id bigint, source_id integer, sample integer, reward double, solved double, advantage double,
+        tokens integer, truncated boolean, policy_version bigint, probe boolean, round integer,
+        rollout_id varchar, response varchar, extras varchar""",
+    "runs": """
+        run_id integer, name varchar, strategy varchar, parameters varchar, evidence_model varchar,
+        created_with varchar, created_at timestamp""",
+    # Append-only: the last row of a (run, round, prompt) is its present state.
+    "ledger": """
+        run_id integer, seq bigint, round integer, part integer, prompt_id bigint, consumer varchar,
+        event varchar, reason varchar, probe boolean, n_rollouts integer, probability double, told integer""",
+    # A run's strategy: a full snapshot, followed by what changed in each transaction.
+    "state": "run_id integer, seq bigint, is_snapshot boolean, payload blob",
+}
+
+
+def create(connection: Connection) -> None:
+    """Make the tables of an empty store."""
+    with connection.transaction():
+        for name, columns in TABLES.items():
+            connection.execute(f"create table {name} ({columns})")
+        for key, value in {
+            "schema_version": str(SCHEMA_VERSION),
+            "store_id": uuid.uuid4().hex,
+            "created_with": f"curri {__version__}, duckdb {duckdb.__version__}",
+        }.items():
+            connection.execute("insert into meta values (?, ?)", [key, value])
+    connection.checkpoint()
+
+
+def is_empty(connection: Connection) -> bool:
+    """Whether the file has no tables at all."""
+    return not connection.rows("select 1 from information_schema.tables where table_schema = 'main' limit 1")
+
+
+def check(connection: Connection) -> None:
+    """Refuse files that are not stores, or are of a version this code does not know.
+
+    Raises:
+        StoreUnreadable: not a store.
+        StoreVersion: another schema version.
+    """
+    found = {row[0] for row in connection.rows("select table_name from information_schema.tables")}
+    if not set(TABLES) <= found:
+        raise StoreUnreadable(
+            f"{connection.path} is a DuckDB file, but not a curri store",
+            hint="give another path with --store, or make a new store with `curri init`",
+        )
+    version = int(connection.value("select value from meta where key = 'schema_version'"))
+    if version > SCHEMA_VERSION:
+        raise StoreVersion(
+            f"{connection.path} has schema version {version}; curri {__version__} knows up to {SCHEMA_VERSION}",
+            hint="upgrade curri: pip install -U curri",
+        )

@@ -1,0 +1,263 @@
+"""The data that travels between a prompt pool, a strategy and a trainer, as frozen dataclasses over arrays.
+
+Suffixes in docstrings and locals: ``_P`` prompts of the pool, ``_B`` prompts of a batch, ``_R`` responses (long
+format), ``_A`` arms, ``_G`` rollouts of a group.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal, NamedTuple, TypeAlias
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from curri.errors import InvalidRollouts, StoreError
+
+Ints: TypeAlias = NDArray[np.int64]
+Floats: TypeAlias = NDArray[np.float64]
+Bools: TypeAlias = NDArray[np.bool_]
+Strings: TypeAlias = NDArray[np.str_]
+
+Kind: TypeAlias = Literal["train", "probe"]
+"""What rollouts are for: "train", or "probe" (to score prompts; never trained on)."""
+
+_SHOWN = 8
+
+
+class Ticket(NamedTuple):
+    """Which pick a selection is: run name ("" outside a scheduler), round (from 0) and part of the round."""
+
+    run: str
+    round: int
+    part: int
+
+
+@dataclass(frozen=True, slots=True)
+class Prompt:
+    """The text of one prompt.
+
+    Attributes:
+        prompt_id: its id in the store.
+        prompt: a text, or chat messages as a list of {"role": …, "content": …}.
+        answer: the reference answer as text, or None.
+        arm: the distribution it belongs to.
+        metadata: every other column of the file it came from.
+    """
+
+    prompt_id: int
+    prompt: str | list[dict[str, Any]]
+    answer: str | None
+    arm: str
+    metadata: Mapping[str, Any]
+
+
+@dataclass(frozen=True, eq=False)
+class Selection:
+    """The prompts to generate rollouts for.
+
+    Attributes:
+        prompt_ids: shape (_B,), distinct.
+        arms: name of each prompt's arm, shape (_B,).
+        n_rollouts: how many rollouts each prompt should get, shape (_B,), ≥ 1.
+        probability: inclusion probability of each prompt given the state before the draw, shape (_B,), in (0, 1];
+            NaN where it has no closed form or the pick is deterministic.
+        kind: "train" or "probe".
+        ticket: which pick this is.
+        reissued: whether it was issued before and comes again after a reopening.
+    """
+
+    prompt_ids: Ints
+    arms: Strings
+    n_rollouts: Ints
+    probability: Floats
+    kind: Kind
+    ticket: Ticket
+    reissued: bool = False
+    fetch: Callable[[Ints], list[Prompt]] | None = field(default=None, repr=False)
+
+    @property
+    def prompts(self) -> list[Prompt]:
+        """The texts, in the order of ``prompt_ids``; read when asked for.
+
+        Raises:
+            StoreError: the selection came from a strategy without a store.
+        """
+        if self.fetch is None:
+            raise StoreError(
+                "this selection has ids but no texts, because its strategy works without a store",
+                hint="ask through `curri.Scheduler`, or look the ids up in your own dataset",
+            )
+        return self.fetch(self.prompt_ids)
+
+    def __len__(self) -> int:
+        return int(self.prompt_ids.size)
+
+
+@dataclass(frozen=True, eq=False)
+class Rollouts:
+    """Outcomes of responses in long format: one entry a response, so ragged, partial and late groups are normal.
+
+    Args (all of length _R where given; array-likes are converted and copied):
+        prompt_ids: id of the prompt each response answers.
+        rewards: any finite number.
+        solved: 1 right, 0 wrong, NaN unknown, apart from a shaped reward; fractions are allowed. Defaults to the
+            reward when all rewards lie in [0, 1], else to NaN.
+        advantages: the trainer's advantages; NaN where it has none.
+        tokens: generated tokens, ≥ 0.
+        responses: texts, or token id sequences.
+        truncated: whether the response was cut off at the length limit (which is not the same as wrong).
+        policy_version: training step or weight version the response was generated with; -1 unknown.
+        rollout_ids: names that are unique within a prompt (str or int); a repeated one counts once.
+        kind: "train" or "probe".
+        extras: further columns.
+
+    Raises:
+        InvalidRollouts: lengths differ, a reward or an advantage is not finite (its prompt ids are named), or a
+            column has the wrong type.
+
+    >>> Rollouts(prompt_ids=[3, 3], rewards=[1, 0]).solved
+    array([1., 0.])
+    """
+
+    prompt_ids: Ints
+    rewards: Floats
+    solved: Floats = None  # type: ignore[assignment]  # filled in from the rewards
+    advantages: Floats | None = None
+    tokens: Ints | None = None
+    responses: Sequence[Any] | None = None
+    truncated: Bools | None = None
+    policy_version: Ints | None = None
+    rollout_ids: NDArray[Any] | None = None
+    kind: Kind = "train"
+    extras: Mapping[str, NDArray[Any]] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        def put(name: str, value: object) -> None:
+            object.__setattr__(self, name, value)
+
+        put("prompt_ids", _integers("prompt_ids", self.prompt_ids))
+        put("rewards", _numbers("rewards", self.rewards))
+        self._check_lengths()
+        _refuse_where(~np.isfinite(self.rewards), self.prompt_ids, "rewards must be finite numbers")
+        put("solved", _solved(self.solved, self.rewards, self.prompt_ids))
+        if self.advantages is not None:
+            put("advantages", _numbers("advantages", self.advantages))
+            _refuse_where(np.isinf(self.advantages), self.prompt_ids, "advantages must be finite, or NaN where unknown")
+        if self.tokens is not None:
+            put("tokens", _integers("tokens", self.tokens))
+            _refuse_where(self.tokens < 0, self.prompt_ids, "tokens must be counts, 0 or more")
+        if self.truncated is not None:
+            put("truncated", np.array(self.truncated, dtype=np.bool_))
+        if self.policy_version is not None:
+            put("policy_version", _integers("policy_version", self.policy_version))
+        if self.rollout_ids is not None:
+            put("rollout_ids", _names("rollout_ids", self.rollout_ids))
+        if self.responses is not None:
+            put("responses", list(self.responses))
+        put("extras", {name: np.array(column) for name, column in self.extras.items()})
+        if self.kind not in ("train", "probe"):
+            raise InvalidRollouts(f'`kind` must be "train" or "probe"; got {self.kind!r}')
+
+    def _check_lengths(self) -> None:
+        size = self.prompt_ids.size
+        columns = {item.name: getattr(self, item.name) for item in dataclasses.fields(self)}
+        columns |= self.extras
+        for name, column in columns.items():
+            if name in ("kind", "extras") or column is None:
+                continue
+            length = len(column) if np.ndim(column) or isinstance(column, Sequence) else None
+            if length != size:
+                raise InvalidRollouts(f"`{name}` must have one entry a response, {size} in all; got {length}")
+
+    def __len__(self) -> int:
+        return int(self.prompt_ids.size)
+
+    def take(self, indices: NDArray[Any]) -> Rollouts:
+        """The responses at ``indices`` (positions, or a mask of shape (_R,))."""
+        positions = np.flatnonzero(indices) if indices.dtype == np.bool_ else indices
+        changed: dict[str, Any] = {}
+        for item in dataclasses.fields(self):
+            column = getattr(self, item.name)
+            if isinstance(column, np.ndarray):
+                changed[item.name] = column[positions]
+        if self.responses is not None:
+            changed["responses"] = [self.responses[int(position)] for position in positions]
+        changed["extras"] = {name: column[positions] for name, column in self.extras.items()}
+        return dataclasses.replace(self, **changed)
+
+
+class Admission(NamedTuple):
+    """What a strategy says of finished groups.
+
+    Attributes:
+        prompt_ids: shape (_B,).
+        verdict: "keep", "drop" or "more" for each.
+        extra: how many more rollouts a "more" needs, shape (_B,).
+        reason: why, in a word or two; "" for "keep".
+    """
+
+    prompt_ids: Ints
+    verdict: Strings
+    extra: Ints
+    reason: Strings
+
+
+def _integers(name: str, values: ArrayLike) -> Ints:
+    array = np.asarray(values)
+    if array.size == 0:
+        array = array.astype(np.int64)
+    if array.dtype.kind == "f" and np.all(np.isfinite(array)) and np.all(array == np.floor(array)):
+        array = array.astype(np.int64)
+    if array.dtype.kind not in "iu" or array.ndim != 1:
+        raise InvalidRollouts(f"`{name}` must be a flat sequence of integers; got {_described(array)}")
+    return array.astype(np.int64)
+
+
+def _numbers(name: str, values: ArrayLike) -> Floats:
+    try:
+        given = np.asarray(values)
+        array = np.array(given, dtype=np.float64)  # None becomes NaN
+    except (TypeError, ValueError):
+        raise InvalidRollouts(f"`{name}` must be numbers; got {_described(values)}") from None
+    if given.size and given.dtype.kind not in "iufbO":
+        raise InvalidRollouts(f"`{name}` must be numbers; got {_described(given)}")
+    if array.ndim != 1:
+        raise InvalidRollouts(f"`{name}` must be a flat sequence, one entry a response; got {_described(array)}")
+    return array
+
+
+def _names(name: str, values: ArrayLike) -> NDArray[Any]:
+    array = np.asarray(values)
+    if array.dtype.kind == "O":
+        array = np.asarray([str(value) for value in array.tolist()])
+    if array.ndim != 1 or (array.size and array.dtype.kind not in "iuU"):
+        raise InvalidRollouts(f"`{name}` must be strings or integers; got {_described(array)}")
+    return array.astype(np.int64) if array.dtype.kind in "iu" else array.astype(np.str_)
+
+
+def _solved(values: ArrayLike | None, rewards: Floats, prompt_ids: Ints) -> Floats:
+    if values is None:
+        in_unit_interval = bool(np.all((rewards >= 0) & (rewards <= 1)))
+        return rewards.copy() if in_unit_interval else np.full(rewards.shape, np.nan)
+    solved = _numbers("solved", values)
+    outside = ~np.isnan(solved) & ~((solved >= 0) & (solved <= 1))
+    _refuse_where(outside, prompt_ids, "`solved` must lie in [0, 1], or be NaN where unknown")
+    return solved
+
+
+def _refuse_where(bad: Bools, prompt_ids: Ints, rule: str) -> None:
+    if bad.any():
+        ids = np.unique(prompt_ids[bad])
+        shown = ", ".join(str(i) for i in ids[:_SHOWN]) + (", …" if ids.size > _SHOWN else "")
+        raise InvalidRollouts(
+            f"{rule}; {int(bad.sum())} of {bad.size} responses break this, of prompts {shown}",
+            hint="nothing was recorded: mend or drop those responses and tell the rest again",
+        )
+
+
+def _described(value: object) -> str:
+    array = np.asarray(value, dtype=object) if not isinstance(value, np.ndarray) else value
+    return f"an array of shape {array.shape} and type {array.dtype}"
