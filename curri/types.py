@@ -168,7 +168,8 @@ class Rollouts:
         for name, column in columns.items():
             if name in ("kind", "extras") or column is None:
                 continue
-            length = len(column) if np.ndim(column) or isinstance(column, Sequence) else None
+            sized = isinstance(column, Sequence | np.ndarray) and not isinstance(column, str)
+            length = len(column) if sized and getattr(column, "ndim", 1) else None
             if length != size:
                 raise InvalidRollouts(f"`{name}` must have one entry a response, {size} in all; got {length}")
 

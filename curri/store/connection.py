@@ -41,6 +41,7 @@ class Connection:
 
     Raises:
         StoreLocked: another process holds the file.
+        StoreForked: it was open when this process was forked off.
         StoreUnreadable: DuckDB cannot open it.
     """
 
@@ -174,6 +175,11 @@ class Connection:
 
 
 def _connect(path: Path, *, read_only: bool) -> Any:
+    if path.resolve() in _INHERITED:
+        raise StoreForked(
+            f"the store {path} was open in process {os.getppid()} when this child was forked off",
+            hint="open it in a process of its own: start workers with spawn or forkserver",
+        )
     try:
         return duckdb.connect(str(path), read_only=read_only, config=_CONFIG)
     except duckdb.Error as error:
@@ -200,11 +206,14 @@ def _first_line(error: Exception) -> str:
 
 
 _ALIVE: set[Connection] = set()
+_INHERITED: set[Path] = set()
+"""Files that were open when this process was forked off: DuckDB would hand out the parent's instance for them."""
 
 
 def _leak_handles_in_child() -> None:
     """After fork(), keep DuckDB's destructors from running in the child: they would write to the parent's file."""
     for connection in _ALIVE:
+        _INHERITED.add(connection.path.resolve())
         if connection._handle is not None:  # noqa: SLF001  same module
             ctypes.pythonapi.Py_IncRef(ctypes.py_object(connection._handle))  # noqa: SLF001
         connection._lock = threading.RLock()  # noqa: SLF001  the parent may have held it while forking
