@@ -100,8 +100,8 @@ def difficulty_of(
         InvalidParameter: an argument is not finite or outside its range.
 
     Example:
-        >>> difficulty_of([0.5, 0.1]).round(3)
-        array([-0.   ,  2.197])
+        >>> difficulty_of([0.1, 0.9]).round(3)
+        array([ 2.197, -2.197])
 
     """
     p, theta = _finite("difficulty_of", pass_rate=pass_rate, ability=ability)
@@ -113,8 +113,8 @@ def difficulty_of(
 def advantage_mass(pass_rate: ArrayLike, n_rollouts: int) -> Floats:
     """Expected mean |advantage| of a group of n right-or-wrong responses, normalised as in GRPO.
 
-    A group with k right of n has mean |A| = 2 · sqrt(k · (n - k) · (n - 1) / n) / n (standard deviation with ddof 1; 0 in
-    the dead groups k = 0 and k = n), so the expectation is the sum of that over k, weighted by Binomial(n, p).
+    A group with k right of n has mean |A| = 2 · sqrt(k · (n - k) · (n - 1) / n) / n (the standard deviation is the
+    sample's; dead groups, k = 0 and k = n, have 0). The expectation is the sum over k, weighted by Binomial(n, p).
 
     Args:
         pass_rate: p in [0, 1], any shape.
@@ -131,7 +131,7 @@ def advantage_mass(pass_rate: ArrayLike, n_rollouts: int) -> Floats:
 
     Example:
         >>> advantage_mass([0.0, 0.1, 0.5], n_rollouts=8).round(3)
-        array([0.   , 0.374, 0.866])
+        array([0.   , 0.392, 0.868])
 
     """
     (p,) = _finite("advantage_mass", pass_rate=pass_rate)

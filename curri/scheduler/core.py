@@ -133,7 +133,7 @@ class RunCore:
             new, group = rollouts.take(~repeated), group[~repeated]
             ordinal = told[group] + _occurrence(group)
             counts = told + np.bincount(group, minlength=prompt_ids.size)
-            self._learn(new, rounds[group], ordinal)
+            self._learn(new)
             more = (counts > told) & (rounds != NEVER_ISSUED)
             recorded = more & (settled | (event is None))
             ledger = self._note_told(
@@ -219,9 +219,9 @@ class RunCore:
         repeated[firsts] = False
         return repeated | self.store.rollouts.known_names(self._source_id, rollouts.prompt_ids, names)
 
-    def _learn(self, new: Rollouts, rounds: Ints, ordinal: Ints) -> None:
-        names = new.rollout_ids if new.rollout_ids is not None else (rounds + 1) << 32 | ordinal
-        self.curriculum.tell(_with(new, rollout_ids=names))
+    def _learn(self, new: Rollouts) -> None:
+        """Hand new responses to the strategy, without their names: that they are new is settled here."""
+        self.curriculum.tell(_with(new, rollout_ids=None))
         if len(new):
             _, group = np.unique(new.prompt_ids, return_inverse=True)
             low = np.full(group.max() + 1, np.inf)

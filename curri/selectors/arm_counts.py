@@ -44,22 +44,24 @@ def capped_shares(weights_A: ArrayLike, sizes_A: ArrayLike, n: int) -> Floats:
     """
     weights, sizes = _checked("capped_shares", weights_A, sizes_A, n)
     shares = np.zeros(len(weights), dtype=np.float64)
-    positive = (weights > 0.0) & (sizes > 0)
-    supply = int(sizes[positive].sum())
-    if n < supply:
-        shares[positive] = _fill(weights[positive], sizes[positive], n)
-        return shares
-    shares[positive] = sizes[positive]
-    rest = np.where(positive, 0, sizes)
-    if n > supply:
-        shares += rest * ((n - supply) / rest.sum())
+    left = sizes.copy()
+    while n > 0:
+        able = np.flatnonzero((weights > 0.0) & (left > 0))
+        if not len(able):
+            return np.asarray(shares + left * (n / left.sum()))
+        # What is too light to be held beside the heaviest arm waits until that one is full.
+        part = _scaled(weights[able])
+        able, part = able[part > 0.0], part[part > 0.0]
+        supply = int(left[able].sum())
+        shares[able] = _fill(part, left[able], n) if n < supply else left[able]
+        left[able] = 0
+        n -= min(n, supply)
     return shares
 
 
 def _fill(weights_A: Floats, sizes_A: Ints, n: int) -> Floats:
     """``capped_shares`` for positive weights and sizes that hold more than n."""
-    with np.errstate(over="ignore"):
-        order = np.argsort(sizes_A / weights_A, kind="stable")
+    order = np.argsort(np.log(sizes_A) - np.log(weights_A), kind="stable")  # by m / w, which may overflow
     weight, size = weights_A[order], sizes_A[order].astype(np.float64)
     full = np.concatenate([[0.0], np.cumsum(size)[:-1]])
     fraction = weight / np.cumsum(weight[::-1])[::-1]
@@ -67,7 +69,7 @@ def _fill(weights_A: Floats, sizes_A: Ints, n: int) -> Floats:
     first = int(np.argmax((n - full) * fraction <= size))
     share = size.copy()
     left = weight[first:]
-    share[first:] = np.minimum((n - full[first]) * (left / left.sum()), size[first:])
+    share[first:] = np.minimum((n - full[first]) * left / left.sum(), size[first:])
     out = np.empty_like(share)
     out[order] = share
     return out
@@ -146,7 +148,7 @@ def successive_counts(weights_A: ArrayLike, sizes_A: ArrayLike, n: int, rng: np.
         else:
             # Drawing from an arm that is empty counts for nothing, which is the same as renormalising.
             taken = np.zeros_like(counts)
-            taken[able] = np.minimum(rng.multinomial(n, weights[able] / weights[able].sum()), left[able])
+            taken[able] = np.minimum(rng.multinomial(n, _normalised(weights[able])), left[able])
         counts += taken
         left -= taken
         n -= int(taken.sum())
@@ -179,7 +181,7 @@ def replacement_counts(weights_A: ArrayLike, n: int, rng: np.random.Generator) -
     if n and not len(able):
         raise InvalidParameter("`weights_A` of `replacement_counts` must hold a positive weight; all are 0")
     if n:
-        counts[able] = rng.multinomial(n, weights[able] / weights[able].sum())
+        counts[able] = rng.multinomial(n, _normalised(weights[able]))
     return counts
 
 
@@ -196,7 +198,7 @@ def _check_n(function: str, n: int) -> None:
 
 
 def _checked(function: str, weights_A: ArrayLike, sizes_A: ArrayLike, n: int) -> tuple[Floats, Ints]:
-    """The weights, scaled so that the largest is 1, and a copy of the sizes."""
+    """The weights, and a copy of the sizes."""
     weights = _weights(function, "weights_A", weights_A)
     sizes = np.array(sizes_A)
     if sizes.shape != weights.shape or (sizes.size and (sizes.dtype.kind not in "iu" or sizes.min() < 0)):
@@ -206,5 +208,16 @@ def _checked(function: str, weights_A: ArrayLike, sizes_A: ArrayLike, n: int) ->
         raise InvalidParameter(
             f"`n` of `{function}` must not exceed the {int(sizes.sum())} prompts in all arms; got {n}"
         )
-    largest = weights.max(initial=0.0)
-    return weights / largest if largest > 0.0 else weights, sizes.astype(np.int64)
+    return weights, sizes.astype(np.int64)
+
+
+def _normalised(weights_A: Floats) -> Floats:
+    """Positive weights as probabilities; their sum need not fit a float."""
+    part = _scaled(weights_A)
+    return np.asarray(part / part.sum())
+
+
+def _scaled(weights_A: Floats) -> Floats:
+    """Positive weights in units of a power of two, which is exact, with the largest in [0.5, 1)."""
+    exponent = int(np.frexp(weights_A.max())[1])
+    return np.asarray(np.ldexp(weights_A, -exponent))

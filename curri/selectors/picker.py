@@ -78,7 +78,7 @@ class WeightedPicker:
         self._bounds = np.array([0, size] if size else [0], dtype=np.int64)
         if arms is not None:
             order = order[self._by_arm(np.asarray(arms), order)]
-        self._row_of_leaf = order.astype(_index_type(size))
+        self._row_of_leaf: NDArray[np.integer] = order.astype(_index_type(size))
         self._leaf_of_row = np.empty_like(self._row_of_leaf)
         self._leaf_of_row[order] = np.arange(size, dtype=self._leaf_of_row.dtype)
         self._tree = SumTree(np.broadcast_to(given, (size,))[order])
@@ -319,5 +319,5 @@ def _first_appearances(values: Ints) -> Ints:
     return values[np.sort(positions)]
 
 
-def _index_type(size: int) -> type[np.int32 | np.int64]:
+def _index_type(size: int) -> type[np.integer]:
     return np.int32 if size <= np.iinfo(np.int32).max else np.int64

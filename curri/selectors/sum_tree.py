@@ -135,8 +135,11 @@ class SumTree:
         self._largest = float(np.finfo(np.float64).max) / (2 * max(1, self._size))
         self._check(leaves, None)
         self._levels = [_padded(leaves, fan_out)]
-        while len(self._levels[-1]) > flat:
-            self._levels.append(_padded(_pair_sums(self._levels[-1], fan_out), fan_out))
+        nodes = self._size
+        while nodes > flat:
+            sums = _pair_sums(self._levels[-1], fan_out)
+            nodes = len(sums)
+            self._levels.append(_padded(sums, fan_out))
 
     def __len__(self) -> int:
         """The number of leaves, N."""

@@ -83,8 +83,8 @@ def normal_noise(prompt_ids: ArrayLike, *, seed: int) -> Floats:
 class SimulatedLearner:
     """A solver with one ability per skill, which grows with what it is trained on.
 
-    A response to prompt i of skill s is right with probability σ(a_i · (θ_s - b_i)) (:func:`curri.irt.solve_probability`).
-    After a batch, with m_s the mass of skill s, the sum over its groups of the mean |advantage| (0 for dead groups),
+    A response to prompt i of skill s is right with probability σ(a_i · (θ_s - b_i)), see :mod:`curri.irt`. After a
+    batch, with m_s the mass of skill s (the sum over its groups of their mean |advantage|, which is 0 in dead groups),
 
         θ_s ← T_s - (T_s - θ_s) · exp(-η · (m_s + γ · Σ_{o≠s} m_o) / w),    T_s = start of s + w:
 
@@ -111,10 +111,10 @@ class SimulatedLearner:
     Source:
         our own, after the outline in the field survey (item-response learner with gain by live advantage mass).
 
-    >>> learner = SimulatedLearner([1, 2], ["sums", "logic"], [0.0, 2.0], learning_rate=0.1, transfer=0.5)
+    >>> learner = SimulatedLearner([1, 2], ["sums", "logic"], [0.0, 5.0], learning_rate=0.1, transfer=0.5)
     >>> told = learner.answer([1, 2], 4, round=0)
     >>> told.prompt_ids, told.rewards
-    (array([1, 1, 1, 1, 2, 2, 2, 2]), array([1., 0., 0., 0., 0., 0., 0., 0.]))
+    (array([1, 1, 1, 1, 2, 2, 2, 2]), array([0., 0., 1., 0., 0., 0., 0., 0.]))
     >>> learner.learn(told.prompt_ids, told.rewards)
     >>> {skill: round(ability, 3) for skill, ability in learner.ability.items()}
     {'logic': 0.037, 'sums': 0.074}

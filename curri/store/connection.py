@@ -10,14 +10,13 @@ import threading
 from typing import TYPE_CHECKING, Any
 
 import duckdb
+import pyarrow as pa
 
 from curri.errors import StoreClosed, StoreError, StoreForked, StoreLocked, StoreUnreadable, WriteFailed
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
     from pathlib import Path
-
-    import pyarrow as pa
 
 STORAGE_VERSION = "v1.5.0"
 """Files are written so that DuckDB 1.5 can read them too."""
@@ -28,6 +27,8 @@ _CONFIG: dict[str, str | bool | int | float | list[str]] = {
     "autoinstall_known_extensions": "false",
     "autoload_known_extensions": "false",
     "python_enable_replacements": "false",
+    # A trainer needs its cores, and the small transactions of a round are faster on one thread; see `all_cores`.
+    "threads": "1",
 }
 _HOLDER = re.compile(r"held in (?P<program>.+?) \(PID (?P<pid>\d+)\)")
 
@@ -52,6 +53,8 @@ class Connection:
         self._lock = threading.RLock()
         self._depth = 0
         self._failed = False
+        self._all_cores = False
+        self._schemas: dict[str, pa.Schema] = {}
         self._handle: Any = _connect(path, read_only=read_only)
         _ALIVE.add(self)
 
@@ -98,9 +101,14 @@ class Connection:
 
     def insert(self, table: str, rows: pa.Table) -> None:
         """Append an Arrow table whose columns are named like those of ``table``; the others get NULL."""
-        names = ", ".join(f'"{name}"' for name in rows.column_names)
-        with self._lock, self._registered({"incoming_rows": rows}) as handle:
-            handle.execute(f'insert into "{table}" ({names}) select {names} from incoming_rows').fetchall()  # noqa: S608
+        with self._lock:
+            handle = self._usable()
+            handle.from_arrow(_completed(rows, self._schema(table))).insert_into(table)
+
+    def _schema(self, table: str) -> pa.Schema:
+        if table not in self._schemas:
+            self._schemas[table] = self.arrow(f'select * from "{table}" limit 0').schema  # noqa: S608
+        return self._schemas[table]
 
     def execute_with(self, sql: str, **views: pa.Table) -> None:
         """Run a statement that may name Arrow tables."""
@@ -117,6 +125,22 @@ class Connection:
         finally:
             for name in views:
                 handle.unregister(name)
+
+    @contextlib.contextmanager
+    def all_cores(self) -> Iterator[None]:
+        """Let DuckDB use every core for what is done inside: bulk loads, scans, copies."""
+        cores = os.cpu_count() or 1
+        with self._lock:
+            outermost, self._all_cores = not self._all_cores, True
+            try:
+                if outermost and cores > 1:
+                    self.execute(f"set threads = {cores}")
+                yield
+            finally:
+                if outermost:
+                    self._all_cores = False
+                    if cores > 1 and self.is_open and not self._failed:
+                        self.execute("set threads = 1")
 
     @contextlib.contextmanager
     def transaction(self) -> Iterator[None]:
@@ -160,6 +184,17 @@ class Connection:
         except duckdb.Error:
             self._failed = True
 
+    def copy_to(self, path: Path) -> None:
+        """Copy the whole database into a new file, as it is at this moment."""
+        target = str(path).replace("'", "''")
+        with self.all_cores():
+            source = self.value("select current_database()")
+            self.execute(f"attach '{target}' as copied (storage_version '{STORAGE_VERSION}')")
+            try:
+                self.execute(f'copy from database "{source}" to copied')
+            finally:
+                self.execute("detach copied")
+
     def checkpoint(self) -> None:
         """Move the write-ahead log into the file."""
         if not self.read_only:
@@ -189,6 +224,13 @@ def _connect(path: Path, *, read_only: bool) -> Any:
             raise _locked(path, holder) from error
         hint = "is the path right? a store is made by `curri init`; a damaged one can be restored from a backup"
         raise StoreUnreadable(f"{path} cannot be opened as a store: {_first_line(error)}", hint=hint) from error
+
+
+def _completed(rows: pa.Table, schema: pa.Schema) -> pa.Table:
+    """The same rows with all columns of ``schema`` in its order."""
+    given = set(rows.column_names)
+    columns = [rows.column(f.name) if f.name in given else pa.nulls(rows.num_rows, f.type) for f in schema]
+    return pa.Table.from_arrays(columns, names=schema.names)
 
 
 def _locked(path: Path, holder: re.Match[str] | None) -> StoreLocked:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import os
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
-from curri.errors import StoreNotFound
+from curri.errors import StoreLocked, StoreNotFound
 from curri.store import schema
 from curri.store.connection import Connection
 from curri.store.prompts import PromptTable
@@ -30,11 +31,14 @@ class PromptStore:
         rollouts: its rollouts.
         runs: its runs, their ledgers and states.
         texts: prompt texts, memory-mapped.
+        snapshot_age: seconds since the published copy was made that is read here, because a run holds the store; None
+            when the store itself is read.
     """
 
-    def __init__(self, path: Path, *, create: bool = False) -> None:
+    def __init__(self, path: Path, *, create: bool = False, read_only: bool = False) -> None:
         self.path = path
-        self._connection = Connection(path)
+        self.snapshot_age: float | None = None
+        self._connection = self._opened_to_read() if read_only else Connection(path)
         self._users = 0
         self._pid = os.getpid()
         self._before_close: list[Callable[[], None]] = []
@@ -50,6 +54,29 @@ class PromptStore:
         self.rollouts = RolloutTable(self._connection)
         self.runs = RunTable(self._connection)
         self.texts = PromptTexts(path.with_name(path.name + ".texts"), self.store_id, self._connection)
+
+    def _opened_to_read(self) -> Connection:
+        try:
+            return Connection(self.path, read_only=True)
+        except StoreLocked:
+            copy = _snapshot_of(self.path)
+            if not copy.exists():
+                raise
+            self.snapshot_age = max(time.time() - copy.stat().st_mtime, 0.0)
+            return Connection(copy, read_only=True)
+
+    def publish(self) -> float:
+        """Make a copy that other processes may read while this one holds the store; gives the seconds it took."""
+        start = time.monotonic()
+        target = _snapshot_of(self.path)
+        draft = target.with_name(f"{target.name}.{os.getpid()}.tmp")
+        draft.unlink(missing_ok=True)
+        try:
+            self._connection.copy_to(draft)
+            draft.replace(target)
+        finally:
+            draft.unlink(missing_ok=True)
+        return time.monotonic() - start
 
     @property
     def is_open(self) -> bool:
@@ -85,7 +112,7 @@ class PromptStore:
         if os.getpid() == self._pid:
             for action in self._before_close:
                 action()
-        _OPEN.pop(_key(self.path), None)
+        _OPEN.pop(_key(self.path, read_only=self._connection.read_only), None)
         self._connection.close()
 
     def __enter__(self) -> Self:
@@ -98,15 +125,17 @@ class PromptStore:
         return f"PromptStore({str(self.path)!r}{'' if self.is_open else ', closed'})"
 
 
-_OPEN: dict[tuple[int, str], PromptStore] = {}
+_OPEN: dict[tuple[int, str, bool], PromptStore] = {}
 
 
-def open_store(path: str | os.PathLike[str], *, create: bool = False) -> PromptStore:
+def open_store(path: str | os.PathLike[str], *, create: bool = False, read_only: bool = False) -> PromptStore:
     """Open a prompt store; the same file opened twice in one process is the same object.
 
     Args:
         path: the DuckDB file.
         create: make the store when it is not there.
+        read_only: refuse writes. While another process holds the store, the copy it last published is read, and
+            ``snapshot_age`` says how old that is.
 
     Raises:
         StoreNotFound: no file is there, and ``create`` is off.
@@ -125,13 +154,17 @@ def open_store(path: str | os.PathLike[str], *, create: bool = False) -> PromptS
         raise StoreNotFound(f"there is no store at {file}", hint=f"make one: curri init --store {file}")
     if not file.parent.exists():
         raise StoreNotFound(f"the folder {file.parent} does not exist", hint=f"make it: mkdir -p {file.parent}")
-    key = _key(file)
+    key = _key(file, read_only=read_only)
     store = _OPEN.get(key)
     if store is None or not store.is_open:
-        store = _OPEN[key] = PromptStore(file, create=create)
+        store = _OPEN[key] = PromptStore(file, create=create, read_only=read_only)
     store._users += 1  # noqa: SLF001  same module
     return store
 
 
-def _key(path: Path) -> tuple[int, str]:
-    return os.getpid(), str(path.resolve())
+def _key(path: Path, *, read_only: bool) -> tuple[int, str, bool]:
+    return os.getpid(), str(path.resolve()), read_only
+
+
+def _snapshot_of(path: Path) -> Path:
+    return path.with_name(path.name + ".snapshot")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +15,9 @@ from curri.types import Rollouts
 if TYPE_CHECKING:
     from curri.store.connection import Connection
     from curri.types import Bools, Ints, Strings
+
+BULK = 20_000
+"""From this many rows on, storing rollouts uses every core."""
 
 RUN_MODEL = "run:"
 """Model names of rollouts told by a run begin with this."""
@@ -74,7 +78,8 @@ class RolloutTable:
         Returns:
             how many were added.
         """
-        with self._connection.transaction():
+        cores = self._connection.all_cores() if rows.num_rows >= BULK else contextlib.nullcontext()
+        with cores, self._connection.transaction():
             source_id = self.source_id(source)
             new = self._new(source_id, rows)
             self.append(source_id, new)
@@ -86,6 +91,8 @@ class RolloutTable:
         self._connection.insert("rollouts", rows.append_column("source_id", column))
 
     def _new(self, source_id: int, rows: pa.Table) -> pa.Table:
+        if not self._connection.rows("select 1 from rollouts where source_id = ? limit 1", [source_id]):
+            return rows
         keys = pa.table(
             {"i": np.arange(rows.num_rows), "prompt": rows.column("prompt_id"), "nth": rows.column("sample")}
         )
@@ -172,13 +179,14 @@ class RolloutTable:
 
     def read(self, model: str, *, last_id: int) -> Rollouts:
         """All responses of a model on training prompts up to an id, without texts."""
-        table = self._connection.arrow(
-            """select r.prompt_id, r.reward, r.solved, r.advantage, r.tokens, r.truncated, r.policy_version
-               from rollouts r join sources s using (source_id) join prompts p using (prompt_id)
-               where s.model = ? and r.prompt_id <= ? and (p.split is null or p.split = 'train')
-               order by r.prompt_id, r.source_id, r.round, r.sample""",
-            [model, last_id],
-        )
+        with self._connection.all_cores():
+            table = self._connection.arrow(
+                """select r.prompt_id, r.reward, r.solved, r.advantage, r.tokens, r.truncated, r.policy_version
+                   from rollouts r join sources s using (source_id) join prompts p using (prompt_id)
+                   where s.model = ? and r.prompt_id <= ? and (p.split is null or p.split = 'train')
+                   order by r.prompt_id, r.source_id, r.round, r.sample""",
+                [model, last_id],
+            )
         return Rollouts(
             prompt_ids=table.column("prompt_id").to_numpy(),
             rewards=table.column("reward").to_numpy(),

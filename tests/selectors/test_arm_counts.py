@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import itertools
+from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
 import pytest
@@ -10,18 +11,27 @@ from hypothesis import strategies as st
 from curri.errors import InvalidParameter
 from curri.selectors import capped_shares, replacement_counts, successive_counts, systematic_counts
 
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from numpy.typing import NDArray
+
+    from curri.types import Floats
+
+Batch: TypeAlias = "tuple[Floats, NDArray[np.integer], int]"
+
 weight = st.one_of(st.just(0.0), st.floats(0.0, 1.0), st.floats(1e-320, 1e-200), st.floats(1e200, 1e300), st.just(1.0))
 arms = st.lists(st.tuples(weight, st.integers(0, 50)), min_size=1, max_size=12)
 
 
 @st.composite
-def batches(draw):
+def batches(draw: st.DrawFn) -> Batch:
     weights, sizes = zip(*draw(arms), strict=True)
     return np.array(weights), np.array(sizes), draw(st.integers(0, sum(sizes)))
 
 
 @given(batches())
-def test_capped_shares_fill_the_batch_in_proportion(batch):
+def test_capped_shares_fill_the_batch_in_proportion(batch: Batch) -> None:
     weights, sizes, n = batch
     shares = capped_shares(weights, sizes, n)
     assert shares.sum() == pytest.approx(n, rel=1e-12)
@@ -44,17 +54,16 @@ def test_capped_shares_fill_the_batch_in_proportion(batch):
         assert shares[weights == 0.0] == pytest.approx((rest * (n - supply) / rest.sum())[weights == 0.0], rel=1e-12)
 
 
-@given(batches(), st.floats(1e-100, 1e100), st.randoms())
-def test_capped_shares_do_not_depend_on_order_or_scale(batch, scale, random):
+@given(batches(), st.floats(1e-100, 1e100), st.data())
+def test_capped_shares_do_not_depend_on_order_or_scale(batch: Batch, scale: float, data: st.DataObject) -> None:
     weights, sizes, n = batch
-    order = list(range(len(weights)))
-    random.shuffle(order)
+    order = data.draw(st.permutations(range(len(weights))))
     weights = np.where(weights > 1.0, 1.0, np.where(weights < 1e-200, 0.0, weights))
     moved = capped_shares(weights[order] * scale, sizes[order], n)
     assert moved == pytest.approx(capped_shares(weights, sizes, n)[order], rel=1e-9, abs=1e-9)
 
 
-def test_capped_shares_by_hand():
+def test_capped_shares_by_hand() -> None:
     assert capped_shares([6, 3, 1], [100, 100, 100], 10).tolist() == [6.0, 3.0, 1.0]
     assert capped_shares([6, 3, 1], [2, 100, 100], 10).tolist() == [2.0, 6.0, 2.0]
     assert capped_shares([6, 3, 1], [2, 4, 100], 10).tolist() == [2.0, 4.0, 4.0]
@@ -65,7 +74,7 @@ def test_capped_shares_by_hand():
 
 
 @given(batches(), st.integers(0, 2**32))
-def test_systematic_counts_round_up_or_down_to_an_exact_sum(batch, seed):
+def test_systematic_counts_round_up_or_down_to_an_exact_sum(batch: Batch, seed: int) -> None:
     weights, sizes, n = batch
     shares = capped_shares(weights, sizes, n)
     counts = systematic_counts(shares, np.random.default_rng(seed))
@@ -78,7 +87,7 @@ def test_systematic_counts_round_up_or_down_to_an_exact_sum(batch, seed):
 
 
 @pytest.mark.parametrize("shares", [[0.5, 0.5], [0.1, 0.2, 0.7], [2.25, 0.25, 1.0, 0.5], [0.9] * 10, [1 / 3] * 3])
-def test_systematic_counts_are_unbiased(shares):
+def test_systematic_counts_are_unbiased(shares: list[float]) -> None:
     n = 4_000
     rng = np.random.default_rng(0)
     mean = np.mean([systematic_counts(shares, rng) for _ in range(n)], axis=0)
@@ -87,19 +96,19 @@ def test_systematic_counts_are_unbiased(shares):
     assert np.all(np.abs(mean - shares) <= 4 * error)
 
 
-def test_systematic_counts_take_nearly_whole_shares_as_whole():
+def test_systematic_counts_take_nearly_whole_shares_as_whole() -> None:
     for seed in range(50):
         counts = systematic_counts([3.0 - 4e-16, 2.0 + 4e-16, 0.1 + 0.2, 0.7], np.random.default_rng(seed))
         assert counts[:2].tolist() == [3, 2]
 
 
-def test_systematic_counts_of_many_small_shares():
+def test_systematic_counts_of_many_small_shares() -> None:
     counts = systematic_counts(np.full(1_000, 0.512), np.random.default_rng(0))
     assert counts.sum() == 512
     assert counts.max() == 1
 
 
-def successive_mean(weights, sizes, n):
+def successive_mean(weights: list[float], sizes: list[int], n: int) -> Floats:
     """The expected counts, by following every sequence of draws."""
     if n == 0:
         return np.zeros(len(weights))
@@ -118,7 +127,7 @@ def successive_mean(weights, sizes, n):
     ("weights", "sizes", "n"),
     [([5, 3, 2], [2, 3, 9], 5), ([1, 0, 0], [2, 1, 3], 4), ([0, 0], [2, 4], 3), ([1e300, 1e-300], [1, 5], 3)],
 )
-def test_successive_counts_against_enumeration(weights, sizes, n):
+def test_successive_counts_against_enumeration(weights: list[float], sizes: list[int], n: int) -> None:
     repeats = 4_000
     rng = np.random.default_rng(1)
     counts = np.array([successive_counts(weights, sizes, n, rng) for _ in range(repeats)])
@@ -129,7 +138,7 @@ def test_successive_counts_against_enumeration(weights, sizes, n):
 
 
 @given(batches(), st.integers(0, 2**32))
-def test_successive_counts_fill_the_batch(batch, seed):
+def test_successive_counts_fill_the_batch(batch: Batch, seed: int) -> None:
     weights, sizes, n = batch
     given_sizes = sizes.copy()
     counts = successive_counts(weights, sizes, n, np.random.default_rng(seed))
@@ -140,7 +149,7 @@ def test_successive_counts_fill_the_batch(batch, seed):
     assert sizes.tolist() == given_sizes.tolist()
 
 
-def test_replacement_counts_are_multinomial():
+def test_replacement_counts_are_multinomial() -> None:
     n = 3_000
     rng = np.random.default_rng(2)
     counts = np.array([replacement_counts([6.0, 0.0, 3.0, 1.0, 0.0], 10, rng) for _ in range(n)])
@@ -151,7 +160,7 @@ def test_replacement_counts_are_multinomial():
     assert replacement_counts([0.1] * 10 + [0.0], 10_000, rng)[-1] == 0
 
 
-def test_equal_generators_give_equal_counts():
+def test_equal_generators_give_equal_counts() -> None:
     for function in (successive_counts, lambda w, _, n, rng: replacement_counts(w, n, rng)):
         one, two = (function([1.0, 2.0], [9, 9], 7, np.random.default_rng(3)).tolist() for _ in range(2))
         assert one == two
@@ -181,6 +190,6 @@ def test_equal_generators_give_equal_counts():
         lambda: replacement_counts([np.inf], 1, np.random.default_rng(0)),
     ],
 )
-def test_refused_arguments(wrong):
+def test_refused_arguments(wrong: Callable[[], object]) -> None:
     with pytest.raises(InvalidParameter):
         wrong()

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import itertools
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
@@ -10,17 +11,25 @@ from hypothesis import strategies as st
 from curri.errors import InvalidParameter
 from curri.selectors import WeightedPicker, stable_hash
 
-METHODS = ["systematic", "successive"]
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from numpy.typing import ArrayLike, NDArray
+
+    from curri.selectors import DrawMethod
+    from curri.types import Floats
+
+METHODS: list[DrawMethod] = ["systematic", "successive"]
 positive = st.one_of(st.floats(1e-300, 1e-200), st.floats(1e-3, 1e3), st.floats(1e200, 1e300), st.just(1.0))
 
 
-def picker(weights, **settings):
-    return WeightedPicker(np.arange(len(weights)), weights, **{"seed": 0, **settings})
+def picker(weights: ArrayLike, **settings: Any) -> WeightedPicker:
+    return WeightedPicker(np.arange(np.size(weights)), weights, **{"seed": 0, **settings})
 
 
-def exact_inclusion(weights, k):
+def exact_inclusion(given: ArrayLike, k: int) -> Floats:
     """min(1, c·w) with sum k, by trying how many of the largest are certain."""
-    weights = np.asarray(weights, dtype=np.float64)
+    weights = np.asarray(given, dtype=np.float64)
     order = np.argsort(-weights, kind="stable")
     for certain in range(k + 1):
         rest = weights[order[certain:]]
@@ -32,8 +41,12 @@ def exact_inclusion(weights, k):
     raise AssertionError
 
 
-@given(st.lists(st.one_of(st.just(0.0), positive), max_size=40), st.integers(0, 40), st.sampled_from(METHODS), st.data())
-def test_exactly_k_distinct_rows_of_positive_weight_and_an_unchanged_tree(weights, k, method, data):
+@given(
+    st.lists(st.one_of(st.just(0.0), positive), max_size=40), st.integers(0, 40), st.sampled_from(METHODS), st.data()
+)
+def test_exactly_k_distinct_rows_of_positive_weight_and_an_unchanged_tree(
+    weights: list[float], k: int, method: DrawMethod, data: st.DataObject
+) -> None:
     made = picker(weights)
     before = [level.tobytes() for level in made._tree._levels]
     exclude = data.draw(st.lists(st.integers(0, max(0, len(weights) - 1)), max_size=5 if weights else 0))
@@ -52,7 +65,7 @@ def test_exactly_k_distinct_rows_of_positive_weight_and_an_unchanged_tree(weight
 
 
 @given(st.lists(st.floats(1e-6, 1e6), min_size=1, max_size=40), st.data())
-def test_systematic_probabilities_are_min_1_cw(weights, data):
+def test_systematic_probabilities_are_min_1_cw(weights: list[float], data: st.DataObject) -> None:
     k = data.draw(st.integers(1, len(weights)))
     draw = picker(weights).draw(k, np.random.default_rng(data.draw(st.integers(0, 999))))
     expected = exact_inclusion(weights, k)
@@ -60,7 +73,7 @@ def test_systematic_probabilities_are_min_1_cw(weights, data):
     assert draw.probability == pytest.approx(expected[draw.rows], rel=1e-9)
 
 
-def test_inclusion_probabilities_of_the_whole_pool_add_up_to_k():
+def test_inclusion_probabilities_of_the_whole_pool_add_up_to_k() -> None:
     rng = np.random.default_rng(1)
     weights = rng.random(60) ** 4
     made = picker(weights)
@@ -72,7 +85,7 @@ def test_inclusion_probabilities_of_the_whole_pool_add_up_to_k():
     assert told.sum() == pytest.approx(20, abs=1e-9)
 
 
-def z_scores(counts, probability, n):
+def z_scores(counts: Floats, probability: Floats, n: int) -> Floats:
     inside = (probability > 0.0) & (probability < 1.0)
     assert np.all(counts[probability == 1.0] == n)
     assert np.all(counts[probability == 0.0] == 0)
@@ -83,7 +96,7 @@ def z_scores(counts, probability, n):
 @pytest.mark.parametrize(
     "weights", [[1, 2, 3, 4, 0, 2], [1] * 6, [100, 50, 1, 1, 1, 1], [2.0**-i for i in range(6)], [1e12, 3, 2, 1, 1, 1]]
 )
-def test_systematic_draws_have_the_frequencies_they_state(weights):
+def test_systematic_draws_have_the_frequencies_they_state(weights: list[float]) -> None:
     n, k = 4_000, 3
     counts = np.zeros(6)
     rng = np.random.default_rng(42)
@@ -93,14 +106,14 @@ def test_systematic_draws_have_the_frequencies_they_state(weights):
     assert np.abs(z_scores(counts, exact_inclusion(weights, k), n)).max() < 4.0
 
 
-def test_systematic_order_carries_no_information():
+def test_systematic_order_carries_no_information() -> None:
     rng = np.random.default_rng(8)
     made = picker([50.0, 1.0, 1.0, 1.0, 1.0])
     first = [int(made.draw(2, rng).rows[0] == 0) for _ in range(3_000)]
     assert abs(sum(first) - 1_500) < 4 * np.sqrt(750)
 
 
-def plackett_luce(weights, k):
+def plackett_luce(weights: list[float], k: int) -> dict[tuple[int, ...], float]:
     """The probability of each ordered draw of k rows."""
     out = {}
     for rows in itertools.permutations(range(len(weights)), k):
@@ -113,7 +126,7 @@ def plackett_luce(weights, k):
 
 
 @pytest.mark.parametrize("weights", [[1.0, 2.0, 3.0, 4.0], [97.0, 1.0, 1.0, 1.0]])
-def test_successive_draws_against_enumeration(weights):
+def test_successive_draws_against_enumeration(weights: list[float]) -> None:
     n = 6_000
     expected = plackett_luce(weights, 2)
     counts = dict.fromkeys(expected, 0)
@@ -129,7 +142,7 @@ def test_successive_draws_against_enumeration(weights):
 
 @pytest.mark.parametrize("method", METHODS)
 @pytest.mark.parametrize("size", [5_000, 70_001])
-def test_nearly_all_mass_on_one_prompt(size, method):
+def test_nearly_all_mass_on_one_prompt(size: int, method: DrawMethod) -> None:
     weights = np.ones(size)
     weights[size // 3] = 999.0 * size
     draw = picker(weights).draw(512, np.random.default_rng(3), method=method)
@@ -141,7 +154,7 @@ def test_nearly_all_mass_on_one_prompt(size, method):
 
 
 @pytest.mark.parametrize("method", METHODS)
-def test_geometric_weights(method):
+def test_geometric_weights(method: DrawMethod) -> None:
     weights = 2.0 ** -np.arange(1_000)
     draw = picker(weights).draw(300, np.random.default_rng(4), method=method)
     assert len(np.unique(draw.rows)) == 300
@@ -152,7 +165,7 @@ def test_geometric_weights(method):
 
 
 @pytest.mark.parametrize("method", METHODS)
-def test_all_mass_on_exactly_k_prompts(method):
+def test_all_mass_on_exactly_k_prompts(method: DrawMethod) -> None:
     weights = np.zeros(10_000)
     rows = np.arange(3, 10_000, 97)
     weights[rows] = np.random.default_rng(0).random(len(rows)) + 1e-9
@@ -163,37 +176,37 @@ def test_all_mass_on_exactly_k_prompts(method):
 
 
 @pytest.mark.parametrize("value", [0.1, 1.0, 1e-300, 1e290])
-def test_all_prompts_of_equal_weight_can_be_drawn(value):
+def test_all_prompts_of_equal_weight_can_be_drawn(value: float) -> None:
     draw = picker(np.full(777, value)).draw(777, np.random.default_rng(1))
     assert sorted(draw.rows.tolist()) == list(range(777))
 
 
-def test_the_smallest_numbers_there_are():
+def test_the_smallest_numbers_there_are() -> None:
     draw = picker(np.full(50, 5e-324)).draw(20, np.random.default_rng(1))
     assert len(set(draw.rows.tolist())) == 20
 
 
 class TestSuccessiveProbability:
-    def draw(self, made, k=3, **settings):
+    def draw(self, made: WeightedPicker, k: int = 3, **settings: Any) -> list[float]:
         return made.draw(k, np.random.default_rng(0), method="successive", **settings).probability.tolist()
 
-    def test_is_k_over_m_for_equal_weights(self):
+    def test_is_k_over_m_for_equal_weights(self) -> None:
         assert self.draw(picker([0.3] * 10 + [0.0] * 5)) == [3 / 10] * 3
 
-    def test_counts_only_what_is_available(self):
+    def test_counts_only_what_is_available(self) -> None:
         made = picker([0.3] * 10, arms=[0, 1] * 5)
         assert self.draw(made, exclude=[0, 0, 9]) == [3 / 8] * 3
         assert self.draw(made, arm=1) == [3 / 5] * 3
         assert self.draw(made, arm=1, exclude=[1]) == [3 / 4] * 3
 
-    def test_is_unknown_for_other_weights(self):
+    def test_is_unknown_for_other_weights(self) -> None:
         assert np.isnan(self.draw(picker([0.3] * 9 + [0.4]))).all()
         # Two weights that add up to two of the others, and may not be drawn: equal in every sign but one.
         for seed in range(20):
             made = picker([1.0] * 8 + [0.5, 1.5])
             assert np.isnan(made.draw(3, np.random.default_rng(seed), method="successive").probability).all()
 
-    def test_follows_updates(self):
+    def test_follows_updates(self) -> None:
         made = picker(np.zeros(8), arms=[0, 0, 0, 0, 1, 1, 1, 1])
         made.update([0, 1, 2, 3], 2.0)
         assert self.draw(made) == [3 / 4] * 3
@@ -205,7 +218,7 @@ class TestSuccessiveProbability:
         assert self.draw(made) == [3 / 8] * 3
         assert self.draw(made, exclude=[0]) == [3 / 7] * 3
 
-    def test_equal_weights_that_are_available_beside_others_that_are_not(self):
+    def test_equal_weights_that_are_available_beside_others_that_are_not(self) -> None:
         assert self.draw(picker([2.0, 7.0, 2.0, 2.0, 2.0]), exclude=[1]) == [3 / 4] * 3
 
 
@@ -213,32 +226,32 @@ class TestArms:
     arms = np.array([30, 10, 10, 20, 30, 20, 10, 10])
 
     @pytest.mark.parametrize("method", METHODS)
-    def test_a_draw_stays_in_its_arm(self, method):
+    def test_a_draw_stays_in_its_arm(self, method: DrawMethod) -> None:
         made = picker(np.arange(1.0, 9.0), arms=self.arms)
         for arm in (10, 20, 30):
             for seed in range(10):
                 rows = made.draw(2, np.random.default_rng(seed), method=method, arm=arm).rows
                 assert set(self.arms[rows]) == {arm}
 
-    def test_totals(self):
+    def test_totals(self) -> None:
         made = picker(np.arange(1.0, 9.0), arms=self.arms)
         assert [made.arm_total(arm) for arm in (10, 20, 30, 99)] == [20.0, 10.0, 6.0, 0.0]
         assert made.total == 36.0
 
-    def test_an_arm_without_rows_has_nothing_to_draw(self):
+    def test_an_arm_without_rows_has_nothing_to_draw(self) -> None:
         made = picker(np.ones(8), arms=self.arms)
         with pytest.raises(InvalidParameter, match="the 0 rows"):
             made.draw(1, np.random.default_rng(0), arm=15)
         with pytest.raises(InvalidParameter, match="the 0 rows"):
             made.draw(1, np.random.default_rng(0), arm=99)
 
-    def test_a_light_arm_beside_a_heavy_one_keeps_its_proportions(self):
+    def test_a_light_arm_beside_a_heavy_one_keeps_its_proportions(self) -> None:
         made = picker([1e200, 1e-200, 3e-200, 0.0], arms=[0, 1, 1, 1])
         rng = np.random.default_rng(5)
         heavy = sum(int(made.draw(1, rng, arm=1).rows[0] == 2) for _ in range(2_000))
         assert abs(heavy - 1_500) < 4 * np.sqrt(2_000 * 0.75 * 0.25)
 
-    def test_marginals_inside_one_of_many_arms(self):
+    def test_marginals_inside_one_of_many_arms(self) -> None:
         weights, n = np.tile([1.0, 2.0, 3.0, 6.0], 3), 4_000
         made = picker(weights, arms=np.repeat([0, 1, 2], 4))
         counts = np.zeros(12)
@@ -249,35 +262,36 @@ class TestArms:
         expected[4:8] = exact_inclusion(weights[4:8], 2)
         assert np.abs(z_scores(counts, expected, n)).max() < 4.0
 
-    def test_as_many_arms_as_rows(self):
+    def test_as_many_arms_as_rows(self) -> None:
         made = picker(np.ones(70_000), arms=np.arange(70_000))
         assert made.draw(1, np.random.default_rng(0), arm=69_999).rows.tolist() == [69_999]
 
 
 class TestOrder:
-    def test_is_a_function_of_seed_and_id(self):
+    def test_is_a_function_of_seed_and_id(self) -> None:
         ids = np.array([3, 8, 11, 500, 2**60])
         rank = ids[picker_order(WeightedPicker(ids, 1.0, seed=9))]
         some = ids[[0, 2, 4]]
         assert [i for i in rank if i in some] == some[picker_order(WeightedPicker(some, 1.0, seed=9))].tolist()
         assert rank.tolist() == ids[np.argsort(stable_hash(ids, 9))].tolist()
 
-    def test_changes_with_the_seed(self):
+    def test_changes_with_the_seed(self) -> None:
         ids = np.arange(100)
-        assert picker_order(WeightedPicker(ids, 1.0, seed=1)).tolist() != picker_order(
-            WeightedPicker(ids, 1.0, seed=2)
-        ).tolist()
+        assert (
+            picker_order(WeightedPicker(ids, 1.0, seed=1)).tolist()
+            != picker_order(WeightedPicker(ids, 1.0, seed=2)).tolist()
+        )
 
-    def test_keeps_arms_together(self):
+    def test_keeps_arms_together(self) -> None:
         arms = np.array([1, 0, 2, 1, 0, 2, 1, 0])
         assert np.all(np.diff(arms[picker_order(picker(np.ones(8), arms=arms))]) >= 0)
 
 
-def picker_order(made):
+def picker_order(made: WeightedPicker) -> NDArray[np.integer]:
     return made._row_of_leaf
 
 
-def test_updates_in_any_order_give_the_same_draws():
+def test_updates_in_any_order_give_the_same_draws() -> None:
     rng = np.random.default_rng(0)
     rows, weights = rng.permutation(5_000)[:700], rng.random(700)
     draws = []
@@ -290,7 +304,7 @@ def test_updates_in_any_order_give_the_same_draws():
     assert draws[0].probability.tolist() == draws[1].probability.tolist()
 
 
-def test_an_updated_picker_draws_as_a_new_one():
+def test_an_updated_picker_draws_as_a_new_one() -> None:
     weights = np.random.default_rng(0).random(9_000)
     updated = picker(np.zeros(9_000))
     updated.update(np.arange(9_000), weights)
@@ -301,20 +315,20 @@ def test_an_updated_picker_draws_as_a_new_one():
         assert first.rows.tolist() == second.rows.tolist()
 
 
-def test_the_last_of_repeated_rows_counts():
+def test_the_last_of_repeated_rows_counts() -> None:
     made = picker([1.0, 1.0])
     made.update([0, 1, 0], [5.0, 6.0, 7.0])
     assert made.weights_at([0, 1]).tolist() == [7.0, 6.0]
     assert len(made) == 2
 
 
-def test_draws_use_the_given_generator_only():
+def test_draws_use_the_given_generator_only() -> None:
     made = picker(np.arange(1.0, 50.0))
     one, two = (made.draw(9, np.random.default_rng(5)).rows.tolist() for _ in range(2))
     assert one == two
 
 
-def test_an_empty_picker():
+def test_an_empty_picker() -> None:
     made = WeightedPicker([], [], seed=0)
     assert made.draw(0, np.random.default_rng(0)).rows.shape == (0,)
     made.update([], [])
@@ -340,12 +354,12 @@ def test_an_empty_picker():
         lambda: picker([1.0]).draw(1, np.random.default_rng(0), exclude=[7]),
     ],
 )
-def test_refused_arguments(wrong):
+def test_refused_arguments(wrong: Callable[[], object]) -> None:
     with pytest.raises(InvalidParameter):
         wrong()
 
 
-def test_stable_hash_is_fixed_for_ever():
+def test_stable_hash_is_fixed_for_ever() -> None:
     # Worked out with Python's integers. Other values would move every prompt of every run.
     expected = [5197578548964807871, 12035550249420947055, 17896504823353187392, 14036000710657597919]
     assert stable_hash([0, 1, -1, 2**62], seed=0).tolist() == expected
@@ -355,6 +369,6 @@ def test_stable_hash_is_fixed_for_ever():
         stable_hash([0.5], seed=0)
 
 
-def test_stable_hash_spreads_evenly():
+def test_stable_hash_spreads_evenly() -> None:
     counts = np.bincount((stable_hash(np.arange(64_000), seed=1) >> np.uint64(58)).astype(np.int64), minlength=64)
     assert ((counts - 1_000) ** 2 / 1_000).sum() < 115.0  # chi-square, 63 degrees of freedom: once in 20,000

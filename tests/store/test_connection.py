@@ -247,7 +247,7 @@ def test_python_variables_are_not_tables(store: PromptStore) -> None:
 
 
 def test_locked_errors_survive_a_worker_process() -> None:
-    import pickle  # noqa: S403  of our own errors, as multiprocessing does
+    import pickle
 
     error = pickle.loads(pickle.dumps(StoreLocked("m", "h", 7)))  # noqa: S301
     assert (error.message, error.hint, error.pid) == ("m", "h", 7)
@@ -256,3 +256,32 @@ def test_locked_errors_survive_a_worker_process() -> None:
 def test_files_can_be_read_by_the_older_duckdb(store: PromptStore) -> None:
     found = store.connection.rows("select tags from duckdb_databases() where not internal and path is not null")
     assert "v1.5" in str(found) or duckdb.__version__.startswith("1.5")
+
+
+def test_readers_use_the_published_copy_while_a_run_holds_the_store(store: PromptStore) -> None:
+    code = """
+        import sys, curri
+        from curri.errors import CurriError
+        try:
+            with curri.open_store(sys.argv[1], read_only=True) as store:
+                print(len(store.prompts), store.snapshot_age is not None, store.texts.fetch(store.pool().ids[:1])[0].answer)
+        except CurriError as error:
+            print(error.code)
+    """
+    assert run_python(code, str(store.path)).stdout == "store_locked\n"
+    assert store.publish() > 0
+    store.prompts.add([NewPrompt("after the copy", False, "1", "x")])
+    assert run_python(code, str(store.path)).stdout == "30 True 0\n"
+    path = store.path
+    store.close()
+    assert run_python(code, str(path)).stdout == "31 False 0\n"
+    assert not [file for file in path.parent.iterdir() if file.name.endswith(".tmp")]
+
+
+def test_publishing_again_replaces_the_copy(store: PromptStore) -> None:
+    store.publish()
+    store.prompts.add([NewPrompt("x", False, "1", "x")])
+    store.publish()
+    connection = Connection(store.path.with_name(store.path.name + ".snapshot"), read_only=True)
+    assert connection.value("select count(*) from prompts") == 31
+    connection.close()

@@ -19,7 +19,21 @@ if TYPE_CHECKING:
 
     from curri.store import PromptStore
 
-ODD_ANSWERS = ["1e5", "true", "2024-01-01", "007", "12:00:00", "null", "", " ", "a\x00b", "\x00", "é\u2028", "-0", "NaN"]
+ODD_ANSWERS = [
+    "1e5",
+    "true",
+    "2024-01-01",
+    "007",
+    "12:00:00",
+    "null",
+    "",
+    " ",
+    "a\x00b",
+    "\x00",
+    "é\u2028",
+    "-0",
+    "NaN",
+]
 
 
 def test_ids_are_dense_from_one_and_never_zero(store: PromptStore) -> None:
@@ -87,7 +101,9 @@ def test_priors_and_lengths_reach_the_pool(store: PromptStore) -> None:
 
 
 def test_lookups_leave_out_what_is_ambiguous(store: PromptStore) -> None:
-    store.prompts.add([NewPrompt("a", False, "1", "x", external_id="e"), NewPrompt("b", False, "1", "x", external_id="e")])
+    store.prompts.add(
+        [NewPrompt("a", False, "1", "x", external_id="e"), NewPrompt("b", False, "1", "x", external_id="e")]
+    )
     store.prompts.add([NewPrompt("c", False, "1", "x", external_id="f"), NewPrompt("c", False, "2", "x")])
     assert store.prompts.ids_by_external_id(["e", "f", "g"]) == {"f": 33}
     assert store.prompts.ids_by_text(["a", "c", "zzz"]) == {"a": 31}
