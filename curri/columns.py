@@ -66,7 +66,7 @@ class PromptColumns:
     def grow(self, old_rows: Ints, n_prompts: int, **defaults: Any) -> None:
         """Lay the columns out anew: old row i becomes ``old_rows[i]``, all others start at their default.
 
-        Every row counts as touched afterwards, as ids may have moved.
+        No row counts as touched afterwards: rows have moved, so only the whole columns will do.
         """
         for name, value in self._defaults.items():
             start = defaults.get(name, value)

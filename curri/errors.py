@@ -175,8 +175,9 @@ def did_you_mean(name: str, known: Iterable[str]) -> str | None:
     >>> did_you_mean("ubc", ["ucb", "uniform"])
     'did you mean "ucb"?'
     """
-    near = difflib.get_close_matches(name, sorted(known), n=1, cutoff=0.5)
-    return f'did you mean "{near[0]}"?' if near else None
+    folded = {candidate.casefold(): candidate for candidate in sorted(known, reverse=True)}
+    near = difflib.get_close_matches(name.casefold(), sorted(folded), n=1, cutoff=0.5)
+    return f'did you mean "{folded[near[0]]}"?' if near else None
 
 
 def unknown_name(what: str, name: str, known: Iterable[str], *, listing: str | None = None) -> UnknownName:

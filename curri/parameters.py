@@ -3,10 +3,10 @@
 A strategy declares its parameters as class attributes::
 
     class UCB(Curriculum):
-        temperature: float = real(0.1, above=0.0, symbol="τ", doc="softmax temperature", source="DUMP, section 3.2")
+        temperature: float = real(default=0.1, above=0.0, symbol="τ", doc="softmax temperature", source="DUMP, 3.2")
 
 The declaration is the keyword of the constructor, the check, the line in ``curri strategies ucb`` and what
-``--param temperature=0.2`` is read with.
+``--param temperature=0.2`` is read with. The default is given by its keyword: type checkers look for it there.
 """
 
 from __future__ import annotations
@@ -58,12 +58,14 @@ class Parameter:
         if self.choices:
             return "one of " + ", ".join(f'"{choice}"' for choice in self.choices)
         if self.type is int:
-            left = "(-inf" if self.low is None else f"[{self.low:g}"
-            right = "inf)" if self.high is None else f"{self.high:g}]"
-            return f"an int in {left}, {right}"
-        left = f"({self.above:g}" if self.above is not None else "(-inf" if self.low is None else f"[{self.low:g}"
-        right = "inf)" if self.high is None else f"{self.high:g}]"
-        return f"a float in {left}, {right}"
+            return f"an int in {self._interval}"
+        return f"a float in {self._interval}"
+
+    @property
+    def _interval(self) -> str:
+        left = f"({self.above:.15g}" if self.above is not None else "(-inf" if self.low is None else f"[{self.low:.15g}"
+        right = "inf)" if self.high is None else f"{self.high:.15g}]"
+        return f"{left}, {right}"
 
     def checked(self, value: object, *, name: str, owner: str) -> Any:
         """``value`` as its declared type, or an error that says what is allowed.
@@ -83,14 +85,12 @@ class Parameter:
             return value if isinstance(value, str) and (not self.choices or value in self.choices) else None
         if isinstance(value, bool) or not isinstance(value, numbers.Real):
             return None
-        if self.type is int:
-            return int(float(value)) if float(value).is_integer() and self._in_range(float(value)) else None
-        return float(value) if self._in_range(float(value)) else None
+        number = _as_int(value) if self.type is int else _as_float(value)
+        return number if number is not None and self._in_range(number) else None
 
     def _in_range(self, value: float) -> bool:
         return (
-            math.isfinite(value)
-            and (self.low is None or value >= self.low)
+            (self.low is None or value >= self.low)
             and (self.above is None or value > self.above)
             and (self.high is None or value <= self.high)
         )
@@ -112,9 +112,26 @@ class Parameter:
         return self.checked(value, name=name, owner=owner)
 
 
+def _as_int(value: numbers.Real) -> int | None:
+    """The same number as an int, exactly; None where it is none."""
+    if isinstance(value, numbers.Integral):
+        return int(value)
+    number = _as_float(value)
+    return int(number) if number is not None and number.is_integer() else None
+
+
+def _as_float(value: numbers.Real) -> float | None:
+    """A finite float, or None."""
+    try:
+        number = float(value)
+    except OverflowError:
+        return None
+    return number if math.isfinite(number) else None
+
+
 def real(
-    default: float,
     *,
+    default: float,
     doc: str,
     symbol: str = "",
     source: str = "",
@@ -123,24 +140,25 @@ def real(
     high: float | None = None,
 ) -> Any:
     """Declare a float parameter."""
-    return _field(
-        Parameter(type=float, default=default, doc=doc, symbol=symbol, source=source, low=low, above=above, high=high)
+    parameter = Parameter(
+        type=float, default=default, doc=doc, symbol=symbol, source=source, low=low, above=above, high=high
     )
+    return _field(parameter)
 
 
 def integer(
-    default: int, *, doc: str, symbol: str = "", source: str = "", low: int | None = None, high: int | None = None
+    *, default: int, doc: str, symbol: str = "", source: str = "", low: int | None = None, high: int | None = None
 ) -> Any:
     """Declare an int parameter."""
     return _field(Parameter(type=int, default=default, doc=doc, symbol=symbol, source=source, low=low, high=high))
 
 
-def switch(default: bool, *, doc: str, symbol: str = "", source: str = "") -> Any:  # noqa: FBT001
+def switch(*, default: bool, doc: str, symbol: str = "", source: str = "") -> Any:
     """Declare a parameter that is on or off."""
     return _field(Parameter(type=bool, default=default, doc=doc, symbol=symbol, source=source))
 
 
-def choice(default: str, of: tuple[str, ...], *, doc: str, symbol: str = "", source: str = "") -> Any:
+def choice(*, default: str, of: tuple[str, ...], doc: str, symbol: str = "", source: str = "") -> Any:
     """Declare a parameter with a few named values."""
     return _field(Parameter(type=str, default=default, doc=doc, symbol=symbol, source=source, choices=of))
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import reprlib
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from curri.errors import InvalidParameter, UnknownPrompt, unknown_name
+from curri.types import whole_numbers
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -46,22 +48,27 @@ class PromptPool:
         expected_tokens: ArrayLike | None = None,
         active: ArrayLike | None = None,
     ) -> None:
-        given = np.asarray(ids)
-        if given.ndim != 1 or (given.size and given.dtype.kind not in "iu"):
-            raise InvalidParameter(f"`ids` of `PromptPool` must be a flat sequence of integers; got {given.dtype}")
+        given = _prompt_ids(ids, "`ids` of `PromptPool`")
+        if given.ndim != 1:
+            raise InvalidParameter(f"`ids` of `PromptPool` must be a flat sequence; got shape {given.shape}")
         order = np.argsort(given, kind="stable")
-        self.ids: Ints = _frozen(given[order].astype(np.int64))
+        self.ids: Ints = _frozen(given[order])
         self._refuse_repeated()
-        names = np.asarray(["default"] * given.size if arms is None else arms, dtype=np.str_)
+        names = _arm_names(arms, given.size)
         _same_length("arms", names, given.size)
         unique, codes = np.unique(names[order], return_inverse=True)
         self.arm_names: tuple[str, ...] = tuple(str(name) for name in unique)
         self.arms: NDArray[np.int32] = _frozen(codes.astype(np.int32))
-        self.prior_rate: Floats | None = _column("prior_rate", prior_rate, order, low=0.0, high=1.0)
-        self.expected_tokens: Floats | None = _column("expected_tokens", expected_tokens, order, low=0.0, high=np.inf)
-        flags = np.ones(given.size, dtype=np.bool_) if active is None else np.asarray(active, dtype=np.bool_)
+        self.prior_rate: Floats | None = _column("prior_rate", prior_rate, order, "[0, 1]", 0.0, 1.0)
+        smallest, largest = np.nextafter(0.0, 1.0), float(np.finfo(np.float64).max)
+        self.expected_tokens: Floats | None = _column(
+            "expected_tokens", expected_tokens, order, "(0, inf)", smallest, largest
+        )
+        flags = np.ones(given.size, dtype=np.bool_) if active is None else np.asarray(active)
         _same_length("active", flags, given.size)
-        self.active: Bools = _frozen(flags[order])
+        if flags.size and flags.dtype.kind != "b":
+            raise InvalidParameter(f"`active` of `PromptPool` must hold booleans; got {flags.dtype}")
+        self.active: Bools = _frozen(flags.astype(np.bool_)[order])
         self._rows_of_arm: dict[int, Ints] = {}
 
     def _refuse_repeated(self) -> None:
@@ -91,9 +98,10 @@ class PromptPool:
         """Rows of prompts, shape of ``prompt_ids``.
 
         Raises:
+            InvalidParameter: not integers.
             UnknownPrompt: names the ids that are not in the pool.
         """
-        wanted = np.asarray(prompt_ids, dtype=np.int64)
+        wanted = _prompt_ids(prompt_ids, "prompt ids")
         rows = np.searchsorted(self.ids, wanted)
         found = np.zeros(wanted.shape, dtype=np.bool_)
         inside = rows < self.ids.size
@@ -109,7 +117,7 @@ class PromptPool:
 
     def contains(self, prompt_ids: ArrayLike) -> Bools:
         """Whether each id is in the pool."""
-        wanted = np.asarray(prompt_ids, dtype=np.int64)
+        wanted = _prompt_ids(prompt_ids, "prompt ids")
         rows = np.minimum(np.searchsorted(self.ids, wanted), max(len(self) - 1, 0))
         return self.ids[rows] == wanted if len(self) else np.zeros(wanted.shape, dtype=np.bool_)
 
@@ -119,9 +127,13 @@ class PromptPool:
         Raises:
             UnknownName: there is no such arm.
         """
-        if name not in self.arm_names:
+        if name not in self._codes:
             raise unknown_name("arm", name, self.arm_names)
-        return self.arm_names.index(name)
+        return self._codes[name]
+
+    @cached_property
+    def _codes(self) -> dict[str, int]:
+        return {name: code for code, name in enumerate(self.arm_names)}
 
     def arm_of(self, rows: Ints) -> Strings:
         """Arm names of rows, shape of ``rows``."""
@@ -142,7 +154,7 @@ class PromptPool:
         rows = rows[np.argsort(self.arms[rows], kind="stable")]
         bounds = np.cumsum(self.arm_sizes)[:-1]
         for arm, part in enumerate(np.split(rows, bounds)):
-            self._rows_of_arm[arm] = part
+            self._rows_of_arm[arm] = _frozen(part)
 
     def extended(
         self,
@@ -153,10 +165,11 @@ class PromptPool:
         expected_tokens: ArrayLike | None = None,
     ) -> PromptPool:
         """A pool with these prompts added; hand it to ``Curriculum.extend``."""
-        n_new = np.asarray(ids).size
-        new_arms = np.asarray(["default"] * n_new if arms is None else arms, dtype=np.str_)
+        new_ids = _prompt_ids(ids, "`ids` of `PromptPool.extended`")
+        n_new = new_ids.size
+        new_arms = _arm_names(arms, n_new)
         return PromptPool(
-            np.concatenate([self.ids, np.asarray(ids, dtype=np.int64)]),
+            np.concatenate([self.ids, new_ids]),
             np.concatenate([self.arm_of(np.arange(len(self))), new_arms]),
             prior_rate=_joined(self.prior_rate, prior_rate, len(self), n_new),
             expected_tokens=_joined(self.expected_tokens, expected_tokens, len(self), n_new),
@@ -165,7 +178,7 @@ class PromptPool:
 
     def restricted_to(self, ids: ArrayLike) -> PromptPool:
         """A pool of these prompts only; those that are not here are left out."""
-        keep = np.isin(self.ids, np.asarray(ids, dtype=np.int64))
+        keep = np.isin(self.ids, _prompt_ids(ids, "prompt ids"))
         if keep.all():
             return self
         return PromptPool(
@@ -196,16 +209,42 @@ def _frozen(array: NDArray[Any]) -> NDArray[Any]:
 
 def _same_length(name: str, array: NDArray[Any], size: int) -> None:
     if array.shape != (size,):
-        raise InvalidParameter(f"`{name}` of `PromptPool` must have one entry a prompt, {size} in all; got {array.shape}")
+        rule = f"`{name}` of `PromptPool` must have one entry a prompt, {size} in all"
+        raise InvalidParameter(f"{rule}; got {array.shape}")
 
 
-def _column(name: str, values: ArrayLike | None, order: Ints, *, low: float, high: float) -> Floats | None:
+def _arm_names(arms: Sequence[str] | NDArray[Any] | None, size: int) -> Strings:
+    if arms is None:
+        return np.full(size, "default")
+    if isinstance(arms, np.ndarray) and arms.dtype.kind == "U":
+        return arms
+    given = np.asarray(arms, dtype=np.object_)
+    if any(arm is None for arm in given.flat):
+        raise InvalidParameter("`arms` of `PromptPool` must be names; got None among them")
+    return given.astype(np.str_)
+
+
+def _prompt_ids(values: ArrayLike, what: str) -> Ints:
+    ids = whole_numbers(values)
+    if ids is None:
+        raise InvalidParameter(f"{what} must be integers; got {reprlib.repr(values)}")
+    return ids
+
+
+def _column(  # noqa: PLR0917  private, and the range is one thing
+    name: str, values: ArrayLike | None, order: Ints, allowed: str, low: float, high: float
+) -> Floats | None:
     if values is None:
         return None
-    column = np.asarray(values, dtype=np.float64)
+    rule = f"`{name}` of `PromptPool` must lie in {allowed}, or be NaN where unknown"
+    try:
+        column = np.asarray(values, dtype=np.float64)
+    except (TypeError, ValueError):
+        raise InvalidParameter(f"{rule}; got {reprlib.repr(values)}") from None
     _same_length(name, column, order.size)
-    if not np.all(np.isnan(column) | ((column >= low) & (column <= high))):
-        raise InvalidParameter(f"`{name}` of `PromptPool` must lie in [{low:g}, {high:g}], or be NaN where unknown")
+    outside = ~np.isnan(column) & ~((column >= low) & (column <= high))
+    if outside.any():
+        raise InvalidParameter(f"{rule}; got {column[outside][0]:g}")
     return _frozen(column[order])
 
 

@@ -9,6 +9,9 @@ from __future__ import annotations
 
 import io
 import json
+import struct
+import tokenize
+import zlib
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -23,11 +26,26 @@ if TYPE_CHECKING:
 Array: TypeAlias = NDArray[Any]
 Json: TypeAlias = Any
 """What ``json.dumps`` takes: None, bool, int of any size, float, str, and lists and dicts of them."""
-State: TypeAlias = dict[str, Array | Json]
+State: TypeAlias = dict[str, Any]
+"""Names to arrays or JSON."""
 
 PROMPT_IDS = "prompt_ids"
 COLUMN_PREFIX = "prompt/"
-_HEADER = "__json__"
+_CHECKSUM = 4
+# What NumPy and json raise on bytes that are damaged or something else.
+_UNREADABLE = (
+    struct.error,
+    OSError,
+    EOFError,
+    ValueError,
+    LookupError,
+    TypeError,
+    SyntaxError,
+    RuntimeError,
+    OverflowError,
+    MemoryError,
+    tokenize.TokenError,
+)
 
 
 @dataclass(frozen=True)
@@ -48,17 +66,28 @@ class StateChange:
 
 
 def pack(state: Mapping[str, Array | Json]) -> bytes:
-    """Turn a state into bytes (an uncompressed npz archive; JSON values in one entry).
+    """Turn a state into bytes: arrays in NumPy's npy format one after another, led by one that holds JSON.
+
+    A checksum ends them. The JSON has all other values, and the names of the arrays, which may hold any character.
+
+    Raises:
+        TypeError: an array of objects, or a value that is not JSON.
+        ValueError: a number that is not finite among the JSON values.
 
     >>> unpack(pack({"step": 3, "weights": np.array([0.5, 0.5])}))["step"]
     3
     """
-    arrays = {name: value for name, value in state.items() if isinstance(value, np.ndarray)}
-    values = {name: value for name, value in state.items() if name not in arrays}
-    header = np.frombuffer(json.dumps(values, allow_nan=False, sort_keys=True).encode(), dtype=np.uint8)
+    names = [name for name, value in state.items() if isinstance(value, np.ndarray)]
+    for name in names:
+        if state[name].dtype.hasobject:
+            raise TypeError(f"{name!r} is an array of objects; a state holds arrays of numbers and text, and JSON")
+    values = {name: value for name, value in state.items() if not isinstance(value, np.ndarray)}
+    text = json.dumps({"arrays": names, "values": values}, allow_nan=False, sort_keys=True)
     buffer = io.BytesIO()
-    np.savez(buffer, **{_HEADER: header}, **arrays)  # type: ignore[arg-type]
-    return buffer.getvalue()
+    for array in (np.frombuffer(text.encode(), dtype=np.uint8), *(state[name] for name in names)):
+        np.lib.format.write_array(buffer, array, allow_pickle=False)
+    body = buffer.getvalue()
+    return body + zlib.crc32(body).to_bytes(_CHECKSUM, "little")
 
 
 def unpack(data: bytes) -> State:
@@ -68,13 +97,15 @@ def unpack(data: bytes) -> State:
         StateMismatch: the bytes are not a packed state.
     """
     try:
-        with np.load(io.BytesIO(data), allow_pickle=False) as archive:
-            arrays = {name: archive[name] for name in archive.files}
-        values: State = json.loads(arrays.pop(_HEADER).tobytes())
-    except (OSError, ValueError, KeyError, EOFError) as error:
+        if zlib.crc32(data[:-_CHECKSUM]).to_bytes(_CHECKSUM, "little") != data[-_CHECKSUM:]:
+            raise ValueError("its checksum does not match")
+        buffer = io.BytesIO(data[:-_CHECKSUM])
+        header = json.loads(np.lib.format.read_array(buffer, allow_pickle=False).tobytes())
+        arrays = {name: np.lib.format.read_array(buffer, allow_pickle=False) for name in header["arrays"]}
+        return {**header["values"], **arrays}
+    except _UNREADABLE as error:
         message = f"the saved state cannot be read ({type(error).__name__}: {error})"
         raise StateMismatch(message, hint="restore it from a backup; a state is written by `state.pack`") from error
-    return {**values, **arrays}
 
 
 def pack_change(change: StateChange) -> bytes:

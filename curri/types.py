@@ -7,9 +7,10 @@ format), ``_A`` arms, ``_G`` rollouts of a group.
 from __future__ import annotations
 
 import dataclasses
+import reprlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal, NamedTuple, TypeAlias
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeAlias
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -24,6 +25,8 @@ Strings: TypeAlias = NDArray[np.str_]
 Kind: TypeAlias = Literal["train", "probe"]
 """What rollouts are for: "train", or "probe" (to score prompts; never trained on)."""
 
+LARGEST = 1e150
+"""The largest reward or advantage in size: its square, and sums of many, are still floats."""
 _SHOWN = 8
 
 
@@ -95,6 +98,16 @@ class Selection:
     def __len__(self) -> int:
         return int(self.prompt_ids.size)
 
+    def take(self, mask: Bools) -> Selection:
+        """The prompts where ``mask``, of shape (_B,), is true."""
+        return dataclasses.replace(
+            self,
+            prompt_ids=self.prompt_ids[mask],
+            arms=self.arms[mask],
+            n_rollouts=self.n_rollouts[mask],
+            probability=self.probability[mask],
+        )
+
 
 @dataclass(frozen=True, eq=False)
 class Rollouts:
@@ -102,12 +115,12 @@ class Rollouts:
 
     Args (all of length _R where given; array-likes are converted and copied):
         prompt_ids: id of the prompt each response answers.
-        rewards: any finite number.
+        rewards: any finite number (at most 1e150 in size, so that squares and sums stay finite too).
         solved: 1 right, 0 wrong, NaN unknown, apart from a shaped reward; fractions are allowed. Defaults to the
             reward when all rewards lie in [0, 1], else to NaN.
         advantages: the trainer's advantages; NaN where it has none.
         tokens: generated tokens, ≥ 0.
-        responses: texts, or token id sequences.
+        responses: texts, or token id sequences; None where there is none.
         truncated: whether the response was cut off at the length limit (which is not the same as wrong).
         policy_version: training step or weight version the response was generated with; -1 unknown.
         rollout_ids: names that are unique within a prompt (str or int); a repeated one counts once.
@@ -134,29 +147,49 @@ class Rollouts:
     kind: Kind = "train"
     extras: Mapping[str, NDArray[Any]] = field(default_factory=dict)
 
+    if TYPE_CHECKING:  # what may be handed in; the fields above say what is kept
+
+        def __init__(  # noqa: PLR0917  the order of the fields
+            self,
+            prompt_ids: ArrayLike,
+            rewards: ArrayLike,
+            solved: ArrayLike | None = None,
+            advantages: ArrayLike | None = None,
+            tokens: ArrayLike | None = None,
+            responses: Sequence[Any] | None = None,
+            truncated: ArrayLike | None = None,
+            policy_version: ArrayLike | None = None,
+            rollout_ids: ArrayLike | None = None,
+            kind: Kind = "train",
+            extras: Mapping[str, ArrayLike] = {},
+        ) -> None: ...
+
     def __post_init__(self) -> None:
         def put(name: str, value: object) -> None:
+            if isinstance(value, np.ndarray):
+                value.flags.writeable = False
             object.__setattr__(self, name, value)
 
         put("prompt_ids", _integers("prompt_ids", self.prompt_ids))
         put("rewards", _numbers("rewards", self.rewards))
         self._check_lengths()
-        _refuse_where(~np.isfinite(self.rewards), self.prompt_ids, "rewards must be finite numbers")
+        _refuse_where(~(np.abs(self.rewards) <= LARGEST), self.prompt_ids, "rewards must be finite numbers")
         put("solved", _solved(self.solved, self.rewards, self.prompt_ids))
         if self.advantages is not None:
             put("advantages", _numbers("advantages", self.advantages))
-            _refuse_where(np.isinf(self.advantages), self.prompt_ids, "advantages must be finite, or NaN where unknown")
+            large = np.abs(self.advantages) > LARGEST
+            _refuse_where(large, self.prompt_ids, "advantages must be finite, or NaN where unknown")
         if self.tokens is not None:
             put("tokens", _integers("tokens", self.tokens))
             _refuse_where(self.tokens < 0, self.prompt_ids, "tokens must be counts, 0 or more")
         if self.truncated is not None:
-            put("truncated", np.array(self.truncated, dtype=np.bool_))
+            put("truncated", _flags("truncated", self.truncated))
         if self.policy_version is not None:
             put("policy_version", _integers("policy_version", self.policy_version))
         if self.rollout_ids is not None:
             put("rollout_ids", _names("rollout_ids", self.rollout_ids))
         if self.responses is not None:
-            put("responses", list(self.responses))
+            put("responses", [_response(response) for response in self.responses])
         put("extras", {name: np.array(column) for name, column in self.extras.items()})
         if self.kind not in ("train", "probe"):
             raise InvalidRollouts(f'`kind` must be "train" or "probe"; got {self.kind!r}')
@@ -168,26 +201,28 @@ class Rollouts:
         for name, column in columns.items():
             if name in ("kind", "extras") or column is None:
                 continue
-            sized = isinstance(column, Sequence | np.ndarray) and not isinstance(column, str)
-            length = len(column) if sized and getattr(column, "ndim", 1) else None
+            length = _length(column)
             if length != size:
-                raise InvalidRollouts(f"`{name}` must have one entry a response, {size} in all; got {length}")
+                got = "a single value" if length is None else length
+                raise InvalidRollouts(f"`{name}` must have one entry a response, {size} in all; got {got}")
 
     def __len__(self) -> int:
         return int(self.prompt_ids.size)
 
+    def with_columns(self, **columns: Any) -> Rollouts:
+        """A copy with some columns replaced by checked ones; nothing is checked again."""
+        copy = object.__new__(Rollouts)
+        copy.__dict__.update(self.__dict__, **columns)
+        return copy
+
     def take(self, indices: NDArray[Any]) -> Rollouts:
         """The responses at ``indices`` (positions, or a mask of shape (_R,))."""
         positions = np.flatnonzero(indices) if indices.dtype == np.bool_ else indices
-        changed: dict[str, Any] = {}
-        for item in dataclasses.fields(self):
-            column = getattr(self, item.name)
-            if isinstance(column, np.ndarray):
-                changed[item.name] = column[positions]
+        columns = {item.name: getattr(self, item.name) for item in dataclasses.fields(self)}
+        changed = {name: column[positions] for name, column in columns.items() if isinstance(column, np.ndarray)}
         if self.responses is not None:
-            changed["responses"] = [self.responses[int(position)] for position in positions]
-        changed["extras"] = {name: column[positions] for name, column in self.extras.items()}
-        return dataclasses.replace(self, **changed)
+            changed["responses"] = [self.responses[position] for position in positions.tolist()]
+        return self.with_columns(**changed, extras={name: column[positions] for name, column in self.extras.items()})
 
 
 class Admission(NamedTuple):
@@ -206,37 +241,76 @@ class Admission(NamedTuple):
     reason: Strings
 
 
-def _integers(name: str, values: ArrayLike) -> Ints:
-    array = np.asarray(values)
-    if array.size == 0:
-        array = array.astype(np.int64)
-    if array.dtype.kind == "f" and np.all(np.isfinite(array)) and np.all(array == np.floor(array)):
-        array = array.astype(np.int64)
-    if array.dtype.kind not in "iu" or array.ndim != 1:
-        raise InvalidRollouts(f"`{name}` must be a flat sequence of integers; got {_described(array)}")
-    return array.astype(np.int64)
+def whole_numbers(values: ArrayLike) -> Ints | None:
+    """A copy of ``values`` as int64, of the same shape; None where one is not a whole number that fits.
 
-
-def _numbers(name: str, values: ArrayLike) -> Floats:
+    >>> whole_numbers([3.0, 4.0]), whole_numbers([3.5]), whole_numbers([True])
+    (array([3, 4]), None, None)
+    """
     try:
-        given = np.asarray(values)
-        array = np.array(given, dtype=np.float64)  # None becomes NaN
-    except (TypeError, ValueError):
-        raise InvalidRollouts(f"`{name}` must be numbers; got {_described(values)}") from None
-    if given.size and given.dtype.kind not in "iufbO":
-        raise InvalidRollouts(f"`{name}` must be numbers; got {_described(given)}")
-    if array.ndim != 1:
-        raise InvalidRollouts(f"`{name}` must be a flat sequence, one entry a response; got {_described(array)}")
+        array = np.asarray(values)
+    except (TypeError, ValueError):  # ragged, or no array at all
+        return None
+    if array.size == 0:
+        return np.zeros(array.shape, dtype=np.int64)
+    if array.dtype.kind == "f":
+        whole = np.isfinite(array) & (array == np.floor(array)) & (np.abs(array) < 2.0**63)
+        return array.astype(np.int64) if whole.all() else None
+    fits = array.dtype.kind == "i" or (array.dtype.kind == "u" and int(array.max()) < 2**63)
+    return array.astype(np.int64) if fits else None
+
+
+def _integers(name: str, values: ArrayLike) -> Ints:
+    array = whole_numbers(values)
+    if array is None or array.ndim != 1:
+        raise InvalidRollouts(f"`{name}` must be a flat sequence of integers; got {_described(values)}")
     return array
 
 
+def _numbers(name: str, values: ArrayLike) -> Floats:
+    given = _array(name, values)
+    numeric = given.dtype.kind in "iufb" or not given.size
+    if not numeric and (given.dtype.kind != "O" or any(isinstance(value, str | bytes) for value in given.flat)):
+        raise InvalidRollouts(f"`{name}` must be numbers; got {_described(values)}")
+    try:
+        array = np.array(given, dtype=np.float64)  # None becomes NaN
+    except (TypeError, ValueError, OverflowError):
+        raise InvalidRollouts(f"`{name}` must be numbers; got {_described(values)}") from None
+    if array.ndim != 1:
+        raise InvalidRollouts(f"`{name}` must be a flat sequence, one entry a response; got {_described(array)}")
+    array += 0.0  # one zero and one NaN, so that equal numbers are equal bit for bit
+    array[np.isnan(array)] = np.nan
+    return array
+
+
+def _array(name: str, values: ArrayLike) -> NDArray[Any]:
+    try:
+        return np.asarray(values)
+    except (TypeError, ValueError):  # ragged, or no array at all
+        raise InvalidRollouts(f"`{name}` must have one entry a response; got {_described(values)}") from None
+
+
+def _flags(name: str, values: ArrayLike) -> Bools:
+    array = _array(name, values)
+    if array.ndim != 1 or (array.size and (array.dtype.kind not in "biu" or np.any((array != 0) & (array != 1)))):
+        raise InvalidRollouts(f"`{name}` must be a flat sequence of booleans; got {_described(array)}")
+    return array.astype(np.bool_)
+
+
 def _names(name: str, values: ArrayLike) -> NDArray[Any]:
-    array = np.asarray(values)
-    if array.dtype.kind == "O":
-        array = np.asarray([str(value) for value in array.tolist()])
+    array = _array(name, values)
+    if array.dtype.kind == "O" and array.ndim == 1 and not any(isinstance(v, float | None) for v in array.flat):
+        array = np.asarray([str(value) for value in array.flat])
     if array.ndim != 1 or (array.size and array.dtype.kind not in "iuU"):
-        raise InvalidRollouts(f"`{name}` must be strings or integers; got {_described(array)}")
-    return array.astype(np.int64) if array.dtype.kind in "iu" else array.astype(np.str_)
+        raise InvalidRollouts(f"`{name}` must be strings or integers, one a response; got {_described(array)}")
+    return array.astype(np.str_) if array.dtype.kind == "U" else _integers(name, array)
+
+
+def _response(response: Any) -> Any:
+    """A text or None as it is; token ids as a list of ints, which is JSON."""
+    if hasattr(response, "tolist"):
+        return response.tolist()
+    return list(response) if isinstance(response, tuple) else response
 
 
 def _solved(values: ArrayLike | None, rewards: Floats, prompt_ids: Ints) -> Floats:
@@ -259,6 +333,17 @@ def _refuse_where(bad: Bools, prompt_ids: Ints, rule: str) -> None:
         )
 
 
+def _length(column: Any) -> int | None:
+    """Entries of an array-like; None for what is not one."""
+    if isinstance(column, str | bytes | Mapping) or getattr(column, "ndim", 1) == 0:
+        return None
+    try:
+        return len(column)
+    except TypeError:
+        return None
+
+
 def _described(value: object) -> str:
-    array = np.asarray(value, dtype=object) if not isinstance(value, np.ndarray) else value
-    return f"an array of shape {array.shape} and type {array.dtype}"
+    if isinstance(value, np.ndarray):
+        return f"an array of shape {value.shape} and type {value.dtype}"
+    return f"{type(value).__name__} {reprlib.repr(value)}"

@@ -25,12 +25,17 @@ if TYPE_CHECKING:
     from numpy.typing import ArrayLike
 
     from curri.curricula.evidence import Evidence
+    from curri.selectors import DrawMethod, WeightedPicker
     from curri.state import State
     from curri.types import Floats, Ints, Kind
 
 _log = logging.getLogger("curri")
 
 FORMAT = 1
+_REQUIRED = frozenset(
+    {"format", "strategy", "parameters", "generator", "counters", "fallbacks", "seen/first", PROMPT_IDS}
+)
+_PARTS = ("seen/", "buffer/", "own/", COLUMN_PREFIX)
 _BUFFERED = ("prompt_ids", "rewards", "solved", "advantages", "tokens", "truncated", "policy_version", "rollout_ids")
 
 
@@ -69,16 +74,16 @@ class Picked:
 
 
 @dataclass_transform(kw_only_default=True, field_specifiers=(real, integer, choice, switch))
-@dataclass(eq=False, repr=False)
+@dataclass(eq=False, repr=False, kw_only=True)
 class Curriculum(ABC):
     """A strategy: decides which prompts come next and learns from what they gave.
 
-    A subclass declares its parameters (see :mod:`curri.parameters`) and writes ``_pick`` and ``_fold``; with state of its
-    own also ``_own_state`` and ``_load_own_state``, with per-prompt state also ``_column_defaults``.
+    A subclass declares its parameters (see :mod:`curri.parameters`) and writes ``_pick`` and ``_fold``; with state of
+    its own also ``_own_state`` and ``_load_own_state``, with per-prompt state also ``_column_defaults``.
 
-    Life of a round: ``ask`` moves the random generator and the strategy's cursors, never a belief; ``tell`` only buffers;
-    ``advance`` folds all that was told since the last one, sorted by (prompt id, rollout id), so that the order and the
-    split of tells do not matter.
+    Life of a round: ``ask`` moves the random generator and the strategy's cursors, never a belief; ``tell`` only
+    buffers; ``advance`` folds all that was told since the last one, sorted by (prompt id, rollout id), so that the
+    order and the split of tells do not matter.
 
     Args:
         pool: the prompts.
@@ -90,25 +95,26 @@ class Curriculum(ABC):
         tags: what the strategy can or needs: "probes" (answers ``ask(kind="probe")``), "responses" (needs the texts),
             "rounds" (works through ``top_up``), "admits" (judges groups), "replacement" (a prompt drawn twice gets two
             groups), "deterministic" (no random picks), "inexact_resume".
+        cursors: names in ``_own_state`` and ``_column_defaults`` that ``ask`` may move: where the strategy stands, such
+            as "drawn in this epoch", as against what it believes.
     """
 
     name: ClassVar[str] = ""
     summary: ClassVar[str] = ""
     source: ClassVar[str] = ""
     tags: ClassVar[frozenset[str]] = frozenset()
+    cursors: ClassVar[frozenset[str]] = frozenset()
 
     pool: PromptPool = dataclasses.field(kw_only=False)
-    seed: int = integer(0, low=0, doc="seed of every random decision")
-    group_size: int = integer(8, low=1, symbol="G", doc="rollouts of a prompt in one round")
+    seed: int = integer(default=0, low=0, doc="seed of every random decision")
+    group_size: int = integer(default=8, low=1, high=2**31 - 1, symbol="G", doc="rollouts of a prompt in one round")
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
         dataclass(eq=False, repr=False)(cls)
 
     def __post_init__(self) -> None:
-        if not isinstance(self.pool, PromptPool):
-            message = f"`pool` of `{type(self).__name__}` must be a `PromptPool`; got {type(self.pool).__name__}"
-            raise InvalidParameter(message)
+        _check_pool(self.pool, f"`pool` of `{type(self).__name__}`")
         check_declared(self)
         self._rng = np.random.Generator(np.random.PCG64(self.seed))
         self._rounds_asked = 0
@@ -208,7 +214,7 @@ class Curriculum(ABC):
         return selection
 
     def top_up(self, ticket: Ticket) -> Selection | None:
-        """The prompts of an open round that are still undecided, with their extra rollouts; None when there are none."""
+        """The still undecided prompts of an open round, with their extra rollouts; None when there are none."""
         if not 0 <= ticket.round < self._rounds_asked:
             raise InvalidParameter(f"round {ticket.round} was never asked for; rounds so far: {self._rounds_asked}")
         return None
@@ -220,10 +226,9 @@ class Curriculum(ABC):
             UnknownPrompt: an id is neither in the pool nor announced; nothing is kept of this call.
         """
         self.check_known(rollouts.prompt_ids)
-        if "responses" not in self.tags:
-            rollouts = dataclasses.replace(rollouts, responses=None)
         if len(rollouts):
-            self._buffer.append(dataclasses.replace(rollouts, extras={}))
+            responses = rollouts.responses if "responses" in self.tags else None
+            self._buffer.append(rollouts.with_columns(responses=responses, extras={}))
 
     def advance(self) -> None:
         """Close a round: take in announced prompts, then fold what was told."""
@@ -249,8 +254,10 @@ class Curriculum(ABC):
             pool: every present prompt, and the new ones (see ``PromptPool.extended`` and ``PromptPool.retired``).
 
         Raises:
+            InvalidParameter: not a ``PromptPool``.
             UnknownPrompt: a present prompt is missing; retire it instead.
         """
+        _check_pool(pool, "`pool` of `extend`")
         present = self.pool if self._announced is None else self._announced
         missing = present.ids[~pool.contains(present.ids)]
         if missing.size:
@@ -271,7 +278,8 @@ class Curriculum(ABC):
             "prompts_active": self.pool.n_active,
         }
         values |= {f"fallback/{name}": count for name, count in self._fallbacks.items()}
-        return {f"curriculum/{self.name}/{name}": float(value) for name, value in (values | self._own_metrics()).items()}
+        values |= self._own_metrics()
+        return {f"curriculum/{self.name}/{name}": float(value) for name, value in values.items()}
 
     def explain(self, prompt_id: int) -> dict[str, Any]:
         """Why a prompt was or was not picked: its arm, what is believed of it, how likely it is to come next.
@@ -287,24 +295,32 @@ class Curriculum(ABC):
 
     def state_dict(self) -> State:
         """Everything that decides what comes next, as arrays and JSON; see :mod:`curri.state`."""
-        columns = {COLUMN_PREFIX + name: self._columns[name].copy() for name in self._columns.names}
-        return {**self._small_state(), PROMPT_IDS: self.pool.ids.copy(), **columns}
+        entries = {**self._small_state(), PROMPT_IDS: self.pool.ids}
+        entries |= {COLUMN_PREFIX + name: self._columns[name] for name in self._columns.names}
+        return {name: value.copy() if isinstance(value, np.ndarray) else value for name, value in entries.items()}
 
     def load_state_dict(self, state: State) -> None:
         """Go on from a saved state, bit for bit. New prompts of the pool start at their prior.
 
         Raises:
-            StateMismatch: another strategy, format, parameters or names; or prompts the pool does not have.
+            StateMismatch: another strategy, format, parameters or names; or prompts the pool does not have. Nothing is
+                then changed.
         """
         self._check_state(state)
         rows = self._rows_of_state(state)
-        self._columns = PromptColumns(len(self.pool), self._column_defaults())
-        for name in self._columns.names:
-            column = self._columns[name].copy()
-            column[rows] = state[COLUMN_PREFIX + name]
-            self._columns.load(name, column)
-        self._load_small_state(state)
-        self._set_up()
+        before = dict(self.__dict__)
+        try:
+            self._load_columns(state, rows)
+            self._load_small_state(state)
+            self._set_up()
+            self._refuse_left_over(state)
+        except (AttributeError, LookupError, OverflowError, TypeError, ValueError) as error:
+            self.__dict__.clear()
+            self.__dict__.update(before)
+            if isinstance(error, StateMismatch):
+                raise
+            message = f"the state does not fit `{type(self).__name__}` ({type(error).__name__}: {error})"
+            raise StateMismatch(message, hint="it was saved by another version of this strategy") from error
         self._last_saved = self._small_state() if rows.size == len(self.pool) else None
 
     def changes(self) -> StateChange | None:
@@ -314,8 +330,9 @@ class Curriculum(ABC):
         touched = self._columns.take_touched()
         if saved is None:
             return None
+        changed = [name for name, value in small.items() if name not in saved or not same_value(value, saved[name])]
         return StateChange(
-            values={name: value for name, value in small.items() if name not in saved or not same_value(value, saved[name])},
+            values={name: small[name] for name in changed},
             removed=tuple(name for name in saved if name not in small),
             prompt_ids=self.pool.ids[touched],
             columns={COLUMN_PREFIX + name: self._columns[name][touched] for name in self._columns.names},
@@ -337,31 +354,61 @@ class Curriculum(ABC):
             state |= {f"buffer/{number:06d}/{name}": column for name, column in columns.items() if column is not None}
         return state | {f"own/{name}": value for name, value in self._own_state().items()}
 
+    def _load_columns(self, state: State, rows: Ints) -> None:
+        self._columns = PromptColumns(len(self.pool), self._column_defaults())
+        for name in self._columns.names:
+            saved, column = state[COLUMN_PREFIX + name], self._columns[name].copy()
+            if not isinstance(saved, np.ndarray) or saved.dtype != column.dtype or saved.shape != rows.shape:
+                message = f"column {name!r} must be of shape {rows.shape} and type {column.dtype}"
+                got = f"{saved.shape} of {saved.dtype}" if isinstance(saved, np.ndarray) else type(saved).__name__
+                raise StateMismatch(f"{message}; the state holds {got}")
+            column[rows] = saved
+            self._columns.load(name, column)
+
     def _load_small_state(self, state: State) -> None:
-        self._rng.bit_generator.state = state["generator"]
+        generator = np.random.PCG64(0)
+        generator.state = state["generator"]
+        self._rng = np.random.Generator(generator)
         self._rounds_asked, self._rounds_closed, self._folded, self._repeated = state["counters"]
         self._fallbacks = dict(state["fallbacks"])
         self._seen = SeenRollouts.from_state({k: v for k, v in state.items() if k.startswith("seen/")})
-        parts: dict[str, dict[str, Any]] = {}
-        for name in sorted(state):
+        parts: dict[int, dict[str, Any]] = {}
+        for name, value in state.items():
             if name.startswith("buffer/"):
                 _, number, column = name.split("/")
-                parts.setdefault(number, {})[column] = state[name]
-        self._buffer = [Rollouts(**columns) for columns in parts.values()]
-        own = {name.removeprefix("own/"): value for name, value in state.items() if name.startswith("own/")}
-        self._load_own_state(own)
+                parts.setdefault(int(number), {})[column] = value
+        self._buffer = [Rollouts(**parts[number]) for number in sorted(parts)]
+        self._load_own_state(_own(state))
 
     def _check_state(self, state: State) -> None:
-        expected = {"format": FORMAT, "strategy": self.name, "parameters": self.parameters}
-        for name, value in expected.items():
-            if state.get(name) != value:
-                raise StateMismatch(
-                    f"the state's {name} is {state.get(name)!r}; this `{type(self).__name__}` has {value!r}",
-                    hint="build the strategy with the parameters the state was saved with",
-                )
+        for name, expected in (("format", FORMAT), ("strategy", self.name)):
+            if state.get(name) != expected:
+                message = f"the state's {name} is {state.get(name)!r}; this `{type(self).__name__}` has {expected!r}"
+                raise StateMismatch(message, hint="load it with the strategy and the version of curri that saved it")
+        self._check_parameters(state.get("parameters"))
         columns = {name.removeprefix(COLUMN_PREFIX) for name in state if name.startswith(COLUMN_PREFIX)}
-        if columns != set(self._columns.names) or PROMPT_IDS not in state:
+        if columns != set(self._columns.names):
             message = f"the state has the columns {sorted(columns)}; expected {sorted(self._columns.names)}"
+            raise StateMismatch(message, hint="it was saved by another version of this strategy")
+        strange = sorted(name for name in _REQUIRED ^ state.keys() if name in _REQUIRED or not name.startswith(_PARTS))
+        if strange:
+            verb = "lacks" if strange[0] in _REQUIRED else "has an unknown entry"
+            raise StateMismatch(f"the state {verb} {strange[0]!r}", hint="it was saved by another version of curri")
+
+    def _check_parameters(self, given: object) -> None:
+        mine, saved = self.parameters, given if isinstance(given, dict) else {}
+        differing = sorted(name for name in mine.keys() | saved.keys() if mine.get(name) != saved.get(name))
+        if differing:
+            both = "; ".join(f"`{name}` is {saved.get(name)!r}, here {mine.get(name)!r}" for name in differing)
+            raise StateMismatch(
+                f"the state was saved with other parameters: {both}",
+                hint="build the strategy with the parameters the state was saved with",
+            )
+
+    def _refuse_left_over(self, state: State) -> None:
+        unknown = _own(state).keys() - self._own_state().keys()
+        if unknown:
+            message = f"the state has an entry {min(unknown)!r} that `{type(self).__name__}` does not know"
             raise StateMismatch(message, hint="it was saved by another version of this strategy")
 
     def _rows_of_state(self, state: State) -> Ints:
@@ -403,7 +450,8 @@ class Curriculum(ABC):
     def _checked_request(
         self, n: int, kind: Kind, exclude: ArrayLike | None, quota: Mapping[str, int] | None
     ) -> Request:
-        if isinstance(n, bool) or not isinstance(n, numbers.Integral) or n < 1:
+        size = _whole(n)
+        if size is None or size < 1:
             raise InvalidParameter(f"`n` of `ask` must be an int in [1, inf); got {n!r}")
         if kind not in ("train", "probe"):
             raise InvalidParameter(f'`kind` of `ask` must be "train" or "probe"; got {kind!r}')
@@ -412,21 +460,25 @@ class Curriculum(ABC):
                 f'`{self.name}` has no probe rollouts; `kind` of `ask` must be "train"',
                 hint="`curri strategies` shows which strategies score prompts by probes",
             )
-        excluded = np.unique(self.pool.rows(np.asarray([] if exclude is None else exclude, dtype=np.int64)))
+        given = sorted(exclude) if isinstance(exclude, set | frozenset) else exclude
+        excluded = np.unique(self.pool.rows([] if given is None else given))
         gone = np.bincount(self.pool.arms[excluded[self.pool.active[excluded]]], minlength=len(self.pool.arm_names))
         supply = self.pool.arm_sizes - gone
-        counts = None if quota is None else self._checked_quota(quota, int(n))
-        self._check_supply(int(n), supply, counts, excluded)
-        return Request(int(n), kind, excluded, supply, counts)
+        counts = None if quota is None else self._checked_quota(quota, size)
+        self._check_supply(size, supply, counts, excluded)
+        return Request(size, kind, excluded, supply, counts)
 
     def _checked_quota(self, quota: Mapping[str, int], n: int) -> Ints:
+        wanted: dict[int, int] = {}
+        for arm, given in quota.items():
+            count = _whole(given)
+            if count is None or count < 0:
+                raise InvalidParameter(f"`quota` of `ask` must hold ints in [0, inf); got {given!r} for arm {arm!r}")
+            wanted[self.pool.arm_code(arm)] = count
+        if sum(wanted.values()) != n:
+            raise InvalidParameter(f"`quota` of `ask` must add up to n = {n}; got {sum(wanted.values())}")
         counts = np.zeros(len(self.pool.arm_names), dtype=np.int64)
-        for arm, count in quota.items():
-            if isinstance(count, bool) or not isinstance(count, numbers.Integral) or count < 0:
-                raise InvalidParameter(f"`quota` of `ask` must hold ints in [0, inf); got {count!r} for arm {arm!r}")
-            counts[self.pool.arm_code(arm)] = count
-        if counts.sum() != n:
-            raise InvalidParameter(f"`quota` of `ask` must add up to n = {n}; got {int(counts.sum())}")
+        counts[list(wanted)] = list(wanted.values())
         return counts
 
     def _check_supply(self, n: int, supply: Ints, quota: Ints | None, excluded: Ints) -> None:
@@ -444,3 +496,35 @@ class Curriculum(ABC):
                 hint=hint,
             )
 
+
+def _check_pool(pool: object, what: str) -> None:
+    if not isinstance(pool, PromptPool):
+        raise InvalidParameter(f"{what} must be a `PromptPool`; got {type(pool).__name__}")
+
+
+def _whole(value: object) -> int | None:
+    """``value`` where it is an integer (a NumPy one too, a bool not), else None."""
+    return int(value) if isinstance(value, numbers.Integral) and not isinstance(value, bool) else None
+
+
+def _own(state: State) -> State:
+    return {name.removeprefix("own/"): value for name, value in state.items() if name.startswith("own/")}
+
+
+def draw_by_weight(
+    picker: WeightedPicker, request: Request, rng: np.random.Generator, *, method: DrawMethod = "systematic"
+) -> Picked:
+    """Answer a request by the weights of a picker, arm by arm where it has a quota.
+
+    Enough prompts must have a positive weight; give every prompt that may be picked a small one.
+    """
+    if request.quota is None:
+        drawn = picker.draw(request.n, rng, method=method, exclude=request.excluded)
+        return Picked(drawn.rows, drawn.probability)
+    parts = [
+        picker.draw(int(request.quota[arm]), rng, method=method, exclude=request.excluded, arm=arm)
+        for arm in np.flatnonzero(request.quota).tolist()
+    ]
+    order = rng.permutation(request.n)
+    rows = np.concatenate([part.rows for part in parts])[order]
+    return Picked(rows, np.concatenate([part.probability for part in parts])[order])

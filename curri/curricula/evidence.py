@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections import deque
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -9,14 +10,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from curri.selectors.hashing import stable_hash
-from curri.types import Rollouts
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     from numpy.typing import NDArray
 
-    from curri.types import Bools, Floats, Ints
+    from curri.types import Bools, Floats, Ints, Rollouts
 
 REMEMBERED_ROLLOUTS = 262_144
 """Named rollouts a strategy without a store remembers, to count a repeated one once. A scheduler knows them all."""
@@ -57,7 +57,8 @@ class Evidence:
 class SeenRollouts:
     """Fingerprints of the last named rollouts, so that a repeated one counts once.
 
-    Remembers whole rounds, oldest forgotten first, and at least ``REMEMBERED_ROLLOUTS`` rollouts.
+    Remembers at least ``REMEMBERED_ROLLOUTS`` of them, in chunks of one round or several short ones; the oldest chunk
+    is forgotten first. All but the newest chunk hold at least 1/512 of what is remembered, so there are few of them.
     """
 
     def __init__(self, chunks: Iterable[NDArray[np.uint64]] = ()) -> None:
@@ -78,14 +79,18 @@ class SeenRollouts:
         """Remember these, which must be new and distinct."""
         if not fingerprints.size:
             return
-        self._chunks.append(fingerprints)
         self._known.update(fingerprints.tolist())
+        if self._chunks and self._chunks[-1].size < REMEMBERED_ROLLOUTS // 512:
+            fingerprints = np.concatenate([self._chunks.pop(), fingerprints])
+        chunk = fingerprints.copy()
+        chunk.flags.writeable = False
+        self._chunks.append(chunk)
         while len(self._known) - self._chunks[0].size >= REMEMBERED_ROLLOUTS:
             self._known.difference_update(self._chunks.popleft().tolist())
             self._first += 1
 
     def state(self) -> dict[str, NDArray[Any] | int]:
-        """One entry a remembered round, so that a delta holds only the new one."""
+        """One entry a chunk, so that a delta holds only the newest one. The arrays are read-only."""
         entries: dict[str, NDArray[Any] | int] = {"seen/first": self._first}
         return entries | {f"seen/{self._first + i:09d}": chunk for i, chunk in enumerate(self._chunks)}
 
@@ -99,15 +104,19 @@ class SeenRollouts:
 
 
 def fingerprints(prompt_ids: Ints, rollout_ids: NDArray[Any]) -> NDArray[np.uint64]:
-    """A 64-bit hash of each (prompt id, rollout id), the same in every process."""
-    if rollout_ids.dtype.kind in "iu":
-        names = stable_hash(rollout_ids, 0)
-    else:
-        width = rollout_ids.dtype.itemsize // 4
-        letters = np.ascontiguousarray(rollout_ids).view(np.uint32).reshape(rollout_ids.size, width)
-        names = np.full(rollout_ids.size, np.uint64(1))
-        for column in letters.T:  # NUL padding is skipped, so the width of the array does not matter
-            names = np.where(column == 0, names, stable_hash(names ^ column.astype(np.uint64), 1))
+    """A 64-bit hash of each (prompt id, rollout id), the same in every process. An integer is hashed as its digits.
+
+    Args:
+        prompt_ids: shape (_R,).
+        rollout_ids: integers or text, shape (_R,).
+    """
+    text = np.ascontiguousarray(rollout_ids.astype(np.str_))
+    lengths = np.strings.str_len(text)
+    letters = text.view(np.uint32).reshape(text.size, text.dtype.itemsize // 4)
+    names = np.full(text.size, np.uint64(1))
+    for place in range(int(lengths.max(initial=0))):  # to the end of each text: the array's width does not matter
+        hashed = stable_hash(names ^ letters[:, place].astype(np.uint64), 1)
+        names = np.where(place < lengths, hashed, names)
     return stable_hash(names ^ stable_hash(prompt_ids, 2), 3)
 
 
@@ -125,8 +134,11 @@ def gather(parts: Sequence[Rollouts], rows_of: Any, seen: SeenRollouts) -> tuple
         the evidence and the number of repeated responses left out.
     """
     merged = _merged(parts)
+    rows = rows_of(merged["prompt_ids"])
     named, names = _named(parts)
-    order = np.lexsort((*_tie_breakers(merged), names, ~named, merged["prompt_ids"]))
+    responses = [response for part in parts for response in (part.responses or [None] * len(part))]
+    digests = _digests(responses, wanted=any(part.responses for part in parts) and not named.all())
+    order = np.lexsort((digests, *_tie_breakers(merged), names, ~named, merged["prompt_ids"]))
     keep = _first_of_each(merged["prompt_ids"][order], names[order], named[order])
     prints = np.zeros(order.size, dtype=np.uint64)
     if named.any():
@@ -134,10 +146,9 @@ def gather(parts: Sequence[Rollouts], rows_of: Any, seen: SeenRollouts) -> tuple
         keep &= ~(named[order] & seen.known(prints))
         seen.add(np.sort(prints[keep & named[order]]))
     kept = order[keep]
-    responses = [response for part in parts for response in (part.responses or [None] * len(part))]
     evidence = Evidence(
-        rows=rows_of(merged["prompt_ids"][kept]),
-        responses=[responses[i] for i in kept.tolist()] if any(part.responses for part in parts) else [None] * kept.size,
+        rows=rows[kept],
+        responses=[responses[i] for i in kept.tolist()],
         **{name: column[kept] for name, column in merged.items()},
     )
     return evidence, int(order.size - kept.size)
@@ -146,7 +157,8 @@ def gather(parts: Sequence[Rollouts], rows_of: Any, seen: SeenRollouts) -> tuple
 def _merged(parts: Sequence[Rollouts]) -> dict[str, NDArray[Any]]:
     def column(name: str, missing: Any) -> NDArray[Any]:
         pieces = [getattr(part, name) for part in parts]
-        filled = [np.full(len(part), missing) if piece is None else piece for part, piece in zip(parts, pieces, strict=True)]
+        pairs = zip(parts, pieces, strict=True)
+        filled = [np.full(len(part), missing) if piece is None else piece for part, piece in pairs]
         return np.concatenate([np.empty(0, dtype=np.asarray(missing).dtype), *filled])
 
     return {
@@ -164,6 +176,17 @@ def _merged(parts: Sequence[Rollouts]) -> dict[str, NDArray[Any]]:
 def _tie_breakers(merged: dict[str, NDArray[Any]]) -> list[NDArray[Any]]:
     names = ("policy_version", "truncated", "tokens", "advantages", "solved", "rewards", "probe")
     return [merged[name] for name in names]
+
+
+def _digests(responses: Sequence[Any], *, wanted: bool) -> NDArray[np.uint64]:
+    """A hash of each response, so that equal unnamed ones with different texts have an order too."""
+    if not wanted:
+        return np.zeros(len(responses), dtype=np.uint64)
+    data = b"".join(
+        hashlib.blake2b(repr(response).encode("utf-8", "backslashreplace"), digest_size=8).digest()
+        for response in responses
+    )
+    return np.frombuffer(data, dtype="<u8").astype(np.uint64)
 
 
 def _named(parts: Sequence[Rollouts]) -> tuple[Bools, NDArray[Any]]:

@@ -28,8 +28,8 @@ if TYPE_CHECKING:
 class UCB(Curriculum):
     """Draws more from distributions whose responses still carry large advantages.
 
-    Every arm j (a dataset, a task, a level) has a learnability L_j, the mean absolute advantage of its last k responses,
-    and a count n_j of all its responses. After each round (DUMP, section 3.2 and equation 3)
+    Every arm j (a dataset, a task, a level) has a learnability L_j, the mean absolute advantage of its last k
+    responses, and a count n_j of all its responses. After each round (DUMP, section 3.2 and equation 3)
 
         UCB_j = L_j + c · sqrt(2 ln(N + 1) / (n_j + 1)),    N = max(1, Σ n_j),
         P_j   = exp(UCB_j / τ) / Σ_i exp(UCB_i / τ),
@@ -55,7 +55,8 @@ class UCB(Curriculum):
     >>> from curri import PromptPool, Rollouts
     >>> ucb = UCB(PromptPool(range(6), list("aabbcc")), seed=0, group_size=2)
     >>> ids = ucb.ask(6).prompt_ids.repeat(2)
-    >>> ucb.tell(Rollouts(ids, rewards=[1, 0] * 6, advantages=[1.0, -1.0] * 6)); ucb.advance()
+    >>> ucb.tell(Rollouts(ids, rewards=[1, 0] * 6, advantages=[1.0, -1.0] * 6))
+    >>> ucb.advance()
     >>> {arm: round(weight, 3) for arm, weight in ucb.arm_weights.items()}
     {'a': 0.333, 'b': 0.333, 'c': 0.333}
     """
@@ -64,24 +65,40 @@ class UCB(Curriculum):
     summary: ClassVar[str] = "upper confidence bounds over arms by mean |advantage| (DUMP)"
     source: ClassVar[str] = "DUMP, arXiv 2504.09710"
 
-    window: int = integer(300, low=1, symbol="k", doc="responses of an arm that its mean |advantage| looks back on",
-                          source="DUMP, section 4")  # fmt: skip
-    temperature: float = real(0.1, above=0.0, symbol="τ", doc="softmax temperature over the arms' scores",
-                              source="DUMP, section 4")  # fmt: skip
-    exploration: float = real(1.0, low=0.0, symbol="c", doc="multiplies the bonus of rarely seen arms",
-                              source="DUMP, equation 3")  # fmt: skip
-    count_unit: str = choice("responses", ("responses", "prompts"), symbol="n", doc="what an arm's count counts",
-                             source="released code: responses; paper: prompts")  # fmt: skip
-    draw: str = choice("systematic", ("systematic", "successive", "replacement"),
-                       doc="how a batch is drawn by the arms' weights",
-                       source="released code: replacement")  # fmt: skip
-    normalize_std: bool = switch(True, doc="divide advantages computed here by the group's standard deviation",
-                                 source="GRPO")  # fmt: skip
-
-    @property
-    def tags(self) -> frozenset[str]:  # type: ignore[override]  # depends on a switch
-        """What this strategy can or needs."""
-        return frozenset({"replacement"}) if self.draw == "replacement" else frozenset()
+    window: int = integer(
+        default=300,
+        low=1,
+        symbol="k",
+        doc="responses of an arm that its mean |advantage| looks back on",
+        source="DUMP, section 4",
+    )
+    temperature: float = real(
+        default=0.1, above=0.0, symbol="τ", doc="softmax temperature over the arms' scores", source="DUMP, section 4"
+    )
+    exploration: float = real(
+        default=1.0,
+        low=0.0,
+        high=1e100,
+        symbol="c",
+        doc="multiplies the bonus of rarely seen arms",
+        source="DUMP, equation 3",
+    )
+    count_unit: str = choice(
+        default="responses",
+        of=("responses", "prompts"),
+        symbol="n",
+        doc="what an arm's count counts",
+        source="released code: responses; paper: prompts",
+    )
+    draw: str = choice(
+        default="systematic",
+        of=("systematic", "successive", "replacement"),
+        doc="how a batch is drawn by the arms' weights",
+        source="released code: replacement",
+    )
+    normalize_std: bool = switch(
+        default=True, doc="divide advantages computed here by the group's standard deviation", source="GRPO"
+    )
 
     @property
     def arm_weights(self) -> dict[str, float]:
@@ -119,17 +136,19 @@ class UCB(Curriculum):
     def _drawn_with_replacement(self, request: Request, weights: Floats) -> Picked:
         parts = []
         for arm, count in enumerate(replacement_counts(weights, request.n, self._rng).tolist()):
-            candidates = np.setdiff1d(self.pool.active_rows(arm), request.excluded, assume_unique=True)
             if count:
+                candidates = np.setdiff1d(self.pool.active_rows(arm), request.excluded, assume_unique=True)
                 parts.append(candidates[self._rng.integers(0, candidates.size, count)])
         rows, times = np.unique(np.concatenate(parts), return_counts=True)
         order = self._rng.permutation(rows.size)
         rows, times = rows[order], times[order]
         each = (weights / np.maximum(request.supply, 1))[self.pool.arms[rows]]
-        return Picked(rows, -np.expm1(request.n * np.log1p(-each)), times * self.group_size)
+        with np.errstate(divide="ignore"):  # the only prompt of the only arm: log(0), and it comes for certain
+            missed = request.n * np.log1p(-each)
+        return Picked(rows, -np.expm1(missed), times * self.group_size)
 
     def _successive_probability(self, request: Request, weights: Floats) -> Floats:
-        """n · P_j / m_j where no arm can run out, else NaN."""
+        """Inclusion probabilities n · P_j / m_j where no arm can run out, else NaN."""
         if np.all((weights == 0) | (request.supply >= request.n)):
             return request.n * weights / np.maximum(request.supply, 1)
         return np.full(weights.shape, np.nan)
@@ -161,9 +180,7 @@ class UCB(Curriculum):
         missing = np.isnan(told)
         if not missing.any():
             return told
-        advantages = told.copy()
-        advantages[missing] = group_advantages(rewards[missing], rows[missing], normalize_std=self.normalize_std)
-        return advantages
+        return np.where(missing, group_advantages(rewards, rows, normalize_std=self.normalize_std), told)
 
     def _update(self, arm: int, rows: Ints, advantages: Floats) -> None:
         window = self._windows.setdefault(self.pool.arm_names[arm], AdvantageWindow(self.window))

@@ -18,9 +18,9 @@ if TYPE_CHECKING:
 class Uniform(Curriculum):
     """Draws without replacement in epochs: no prompt comes again before every prompt came once.
 
-    While m prompts are left in the epoch, a batch of n ≤ m takes each with probability n / m. A larger batch takes all m,
-    and the rest of it opens the next epoch. Excluded prompts wait: they stay in the epoch until they may be picked, or
-    until it ends. With a ``quota`` every arm has its own epochs.
+    While m prompts are left in the epoch, a batch of n ≤ m takes each with probability n / m. A larger batch takes all
+    m, and the rest of it opens the next epoch. Excluded prompts wait: they stay in the epoch until they may be picked,
+    or until it ends. With a ``quota`` every arm has its own epochs.
 
     >>> from curri import PromptPool
     >>> uniform = Uniform(PromptPool(range(4)), seed=0)
@@ -31,6 +31,7 @@ class Uniform(Curriculum):
     name: ClassVar[str] = "uniform"
     summary: ClassVar[str] = "every prompt equally often, in epochs (the control)"
     source: ClassVar[str] = "what trainers do without a curriculum"
+    cursors: ClassVar[frozenset[str]] = frozenset({"drawn", "epochs"})
 
     def _column_defaults(self) -> dict[str, np.generic]:
         return {"drawn": np.False_}
@@ -95,4 +96,5 @@ class Uniform(Curriculum):
 
     def _explain(self, row: int) -> dict[str, Any]:
         drawn = bool(self._columns["drawn"][row])
-        return {"drawn_in_this_epoch": drawn, "epoch": self._epochs, "prompts_left_in_epoch": round(self._waiting.total)}
+        left = round(self._waiting.total)
+        return {"drawn_in_this_epoch": drawn, "epoch": self._epochs, "prompts_left_in_epoch": left}

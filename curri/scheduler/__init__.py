@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
+from curri.scheduler.core import pick
 from curri.scheduler.rounds import Resolution
 from curri.scheduler.scheduler import Scheduler, Told
 
-__all__ = ["Resolution", "Scheduler", "Told"]
+__all__ = ["Resolution", "Scheduler", "Told", "pick"]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import weakref
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -64,13 +65,7 @@ class RunCore:
         cls, store: PromptStore, strategy: str, name: str, model: str | None, parameters: dict[str, Any]
     ) -> RunCore:
         """Start a run: its strategy first learns from the stored rollouts of one model."""
-        owner = strategy_class(strategy)
-        refuse_unknown(parameters, owner)
-        curriculum: Curriculum = owner(store.pool(), **parameters)
-        evidence_model = store.rollouts.evidence_model(model)
-        if evidence_model is not None and len(curriculum.pool):
-            curriculum.tell(store.rollouts.read(evidence_model, last_id=int(curriculum.pool.ids[-1])))
-            curriculum.advance()
+        curriculum, evidence_model = _informed(store, strategy, model, parameters)
         with store.transaction():
             run = store.runs.create(name, strategy, curriculum.parameters, evidence_model)
             core = cls(store, run, curriculum)
@@ -106,17 +101,25 @@ class RunCore:
             return self._hand_out(selection, consumer, part=0)
 
     def top_up(self, consumer: str, ticket: Ticket) -> Selection | None:
-        """Ask the strategy for extra rollouts in an open round."""
+        """Ask the strategy for extra rollouts in an open round; settled prompts get none."""
         with self._writing():
             round_ = self.rounds.get(ticket.round)
             selection = self.curriculum.top_up(ticket) if round_ is not None else None
             if round_ is None or selection is None:
                 return None
-            return self._hand_out(selection, consumer, part=len(round_.issues))
+            open_ = np.array([prompt in round_.open for prompt in selection.prompt_ids.tolist()], dtype=np.bool_)
+            selection = selection.take(open_)
+            return self._hand_out(selection, consumer, part=len(round_.issues)) if len(selection) else None
+
+    def look_ahead(self, n: int) -> Selection:
+        """What the next new round would be, without opening it: a copy of the strategy is asked."""
+        copy = type(self.curriculum)(self.curriculum.pool, **self.curriculum.parameters)
+        copy.load_state_dict(self.curriculum.state_dict())
+        return replace(copy.ask(n, exclude=self.rounds.in_flight), fetch=self.store.texts.fetch)
 
     def _hand_out(self, selection: Selection, consumer: str, part: int) -> Selection:
         ticket = Ticket(self.run.name, selection.ticket.round, part)
-        issued: Selection = _with(selection, ticket=ticket, fetch=self.store.texts.fetch)
+        issued = replace(selection, ticket=ticket, fetch=self.store.texts.fetch)
         self._commit([self.rounds.issue(issued, consumer)])
         return issued
 
@@ -133,7 +136,7 @@ class RunCore:
             new, group = rollouts.take(~repeated), group[~repeated]
             ordinal = told[group] + _occurrence(group)
             counts = told + np.bincount(group, minlength=prompt_ids.size)
-            self._learn(new)
+            self._learn(new, group, prompt_ids.size)
             more = (counts > told) & (rounds != NEVER_ISSUED)
             recorded = more & (settled | (event is None))
             ledger = self._note_told(
@@ -219,17 +222,14 @@ class RunCore:
         repeated[firsts] = False
         return repeated | self.store.rollouts.known_names(self._source_id, rollouts.prompt_ids, names)
 
-    def _learn(self, new: Rollouts) -> None:
+    def _learn(self, new: Rollouts, group: NDArray[np.intp], n_groups: int) -> None:
         """Hand new responses to the strategy, without their names: that they are new is settled here."""
-        self.curriculum.tell(_with(new, rollout_ids=None))
-        if len(new):
-            _, group = np.unique(new.prompt_ids, return_inverse=True)
-            low = np.full(group.max() + 1, np.inf)
-            high = np.full(group.max() + 1, -np.inf)
-            np.minimum.at(low, group, new.rewards)
-            np.maximum.at(high, group, new.rewards)
-            self._groups += low.size
-            self._live_groups += int((low < high).sum())
+        self.curriculum.tell(new.with_columns(rollout_ids=None))
+        low, high = np.full(n_groups, np.inf), np.full(n_groups, -np.inf)
+        np.minimum.at(low, group, new.rewards)
+        np.maximum.at(high, group, new.rewards)
+        self._groups += int(np.isfinite(low).sum())
+        self._live_groups += int((low < high).sum())
 
     def _note_told(
         self, consumer: str, *, prompt_ids: Ints, rounds: Ints, counts: Ints, more: Bools, recorded: Bools
@@ -337,6 +337,42 @@ class RunCore:
             self._pool_version = self.store.prompts.version
 
 
+def pick(
+    store: PromptStore, strategy: str, n: int, *, model: str | None = None, parameters: Mapping[str, Any] | None = None
+) -> Selection:
+    """Pick prompts without a run: the strategy learns from the stored rollouts of one model; nothing is stored.
+
+    Args:
+        store: an open store.
+        strategy: registered name.
+        n: how many prompts.
+        model: whose rollouts are the evidence; by default the store's only one.
+        parameters: of the strategy.
+
+    Raises:
+        UnknownName: no such strategy or model.
+        InvalidParameter: no such parameter, or a wrong value.
+        InvalidInput: the store has rollouts of several models and none was named.
+        PoolExhausted: the store has fewer prompts.
+    """
+    curriculum, _ = _informed(store, strategy, model, parameters or {})
+    return replace(curriculum.ask(n), fetch=store.texts.fetch)
+
+
+def _informed(
+    store: PromptStore, strategy: str, model: str | None, parameters: Mapping[str, Any]
+) -> tuple[Curriculum, str | None]:
+    """A new strategy that has learned from the stored rollouts of a model, and that model."""
+    owner = strategy_class(strategy)
+    refuse_unknown(parameters, owner)
+    curriculum: Curriculum = owner(store.pool(), **parameters)
+    evidence_model = store.rollouts.evidence_model(model)
+    if evidence_model is not None and len(curriculum.pool):
+        curriculum.tell(store.rollouts.read(evidence_model, last_id=int(curriculum.pool.ids[-1])))
+        curriculum.advance()
+    return curriculum, evidence_model
+
+
 _CORES: weakref.WeakKeyDictionary[PromptStore, dict[str, RunCore]] = weakref.WeakKeyDictionary()
 
 
@@ -389,13 +425,6 @@ def _occurrence(group: NDArray[np.intp]) -> Ints:
     occurrence = np.empty(group.size, dtype=np.int64)
     occurrence[order] = np.arange(group.size) - starts
     return occurrence
-
-
-def _with(instance: Any, **changes: Any) -> Any:
-    """A frozen dataclass with fields changed and nothing checked again."""
-    copy = object.__new__(type(instance))
-    copy.__dict__.update(instance.__dict__, **changes)
-    return copy
 
 
 def _text(response: Any) -> str | None:

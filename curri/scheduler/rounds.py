@@ -98,14 +98,7 @@ class OpenRounds:
         keep = np.array([i in round_.open for i in selection.prompt_ids.tolist()], dtype=np.bool_)
         if not keep.any():
             return None
-        return replace(
-            selection,
-            prompt_ids=selection.prompt_ids[keep],
-            arms=selection.arms[keep],
-            n_rollouts=selection.n_rollouts[keep],
-            probability=selection.probability[keep],
-            reissued=True,
-        )
+        return replace(selection.take(keep), reissued=True)
 
     # ---- what changes them; each gives the ledger rows that record it -------------------------------------------
 

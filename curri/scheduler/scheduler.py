@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from curri.curricula.base import Curriculum
     from curri.scheduler.rounds import Resolution
     from curri.store import PromptStore, Run
-    from curri.types import Ints, Kind, Selection, Ticket
+    from curri.types import Admission, Ints, Kind, Selection, Ticket
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -119,6 +119,11 @@ class Scheduler:
                 return selection
         return self._core.ask(self.consumer, n, kind, exclude, quota)
 
+    def look_ahead(self, n: int) -> Selection:
+        """What the next new round would be, without opening it."""
+        self._core.check_usable()
+        return self._core.look_ahead(n)
+
     def top_up(self, ticket: Ticket) -> Selection | None:
         """Extra rollouts for the prompts of an open round that are still undecided; None when there are none."""
         return self._core.top_up(self.consumer, ticket)
@@ -176,10 +181,14 @@ class Scheduler:
             "rollout_ids": rollout_ids,
             "extras": extras or {},
         }
-        rollouts = Rollouts(prompt_ids, rewards, kind=kind, **columns)  # type: ignore[arg-type]  # converted there
+        rollouts = Rollouts(prompt_ids, rewards, kind=kind, **columns)
         if resolve is not None:
             _check_event("resolve", resolve)
         return Told(*self._core.tell(self.consumer, rollouts, round, resolve, reason))
+
+    def admit(self, rollouts: Rollouts) -> Admission:
+        """Let the strategy judge finished groups: keep, drop, or more rollouts first; nothing is recorded."""
+        return self._core.curriculum.admit(rollouts)
 
     def resolve(self, prompt_ids: ArrayLike, event: Resolution, reason: str | None = None) -> tuple[int, ...]:
         """Settle prompts in flight without outcomes, such as groups dropped as stale; gives the rounds it closed.

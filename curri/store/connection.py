@@ -169,20 +169,21 @@ class Connection:
             self._commit(handle)
 
     def _commit(self, handle: Any) -> None:
+        self._failed = True  # an interrupt may come between the commit and its answer
         try:
             handle.execute("commit").fetchall()
-        except duckdb.Error as error:
-            self._failed = True
+        except (duckdb.Error, RuntimeError) as error:
             raise WriteFailed(
                 f"writing to {self.path} failed: {_first_line(error)}",
                 hint="free space or mend the disk, then open the store again; `curri` commands can simply be repeated",
             ) from error
+        self._failed = False
 
     def _roll_back(self, handle: Any) -> None:
-        try:
+        self._failed = True
+        with contextlib.suppress(duckdb.Error, RuntimeError):
             handle.execute("rollback").fetchall()
-        except duckdb.Error:
-            self._failed = True
+            self._failed = False
 
     def copy_to(self, path: Path) -> None:
         """Copy the whole database into a new file, as it is at this moment."""

@@ -47,25 +47,25 @@ class RolloutTable:
 
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
-        self._source_ids: dict[Source, int] = {}
 
     def __len__(self) -> int:
         return int(self._connection.value("select count(*) from rollouts"))
 
     def source_id(self, source: Source) -> int:
-        """The id of a source, made on first use."""
-        if source not in self._source_ids:
-            values = [source.model, source.weight_version, source.settings, source.verifier, source.run_id]
-            found = self._connection.value(
-                """select source_id from sources where model = ? and weight_version = ? and settings = ?
-                   and verifier = ? and run_id = ?""",
-                values,
-            )
-            if found is None:
-                found = int(self._connection.value("select coalesce(max(source_id), -1) from sources")) + 1
-                self._connection.execute("insert into sources values (?, ?, ?, ?, ?, ?)", [found, *values])
-            self._source_ids[source] = int(found)
-        return self._source_ids[source]
+        """The id of a source, made on first use.
+
+        It is looked up every time: one that was remembered could have been rolled back with its transaction.
+        """
+        values = [source.model, source.weight_version, source.settings, source.verifier, source.run_id]
+        found = self._connection.value(
+            """select source_id from sources where model = ? and weight_version = ? and settings = ?
+               and verifier = ? and run_id = ?""",
+            values,
+        )
+        if found is None:
+            found = int(self._connection.value("select coalesce(max(source_id), -1) from sources")) + 1
+            self._connection.execute("insert into sources values (?, ?, ?, ?, ?, ?)", [found, *values])
+        return int(found)
 
     def add(self, source: Source, rows: pa.Table) -> int:
         """Add responses in one transaction; those whose key is there already are left out.

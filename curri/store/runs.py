@@ -172,6 +172,19 @@ class RunTable:
             [run_id, run_id],
         )
 
+    def in_flight(self, run_id: int) -> Ints:
+        """Prompts that were handed out and are not settled, ascending."""
+        table = self._connection.arrow(
+            """with mine as (select * from ledger where run_id = ?),
+                    settled as (select round, prompt_id from mine
+                                where event in ('trained', 'dropped', 'observed', 'lost'))
+               select distinct prompt_id from mine anti join settled using (round, prompt_id)
+               where event = 'issued' order by prompt_id""",
+            [run_id],
+        )
+        ids: Ints = table.column("prompt_id").to_numpy()
+        return ids
+
     def rounds_of(self, run_id: int, prompt_ids: Ints, round_: int | None = None) -> dict[int, tuple[int, int]]:
         """For each prompt that was ever issued (in ``round_``): its last round and the responses told for it there."""
         table = self._connection.arrow(

@@ -1,15 +1,14 @@
 """Plays rounds on a store and dies by SIGKILL at a chosen point; run as a script by ``test_crash.py``.
 
-``python crash_player.py FOLDER STRATEGY ROUNDS KILLS SEED`` plays until all rounds are done. Each life is a forked child
-of this (warm, store-less) process. A life ends at a random statement sent to DuckDB, before or after it; or at a random
-moment, wherever it is then. Every pick is written to FOLDER/picks.jsonl before it is used.
+``python crash_player.py FOLDER STRATEGY ROUNDS KILLS SEED`` plays until all rounds are done. Each life is a forked
+child of this (warm, store-less) process. A life ends at a random statement sent to DuckDB, before or after it; or at a
+random moment, wherever it is then. Every pick is written to FOLDER/picks.jsonl before it is used.
 """
 
 from __future__ import annotations
 
 import json
 import os
-import random
 import signal
 import sys
 from pathlib import Path
@@ -80,11 +79,11 @@ def arm_at_moment(seconds: float) -> None:
 def main() -> None:
     """Live, die, live again."""
     folder, strategy, rounds, kills, seed = Path(sys.argv[1]), sys.argv[2], *map(int, sys.argv[3:6])
-    rng = random.Random(seed)
+    rng = np.random.default_rng(seed)
     died, lives = 0, 0
     while True:
         lives += 1
-        at_statement, countdown, before = rng.random() < 0.6, rng.randint(1, 30), rng.random() < 0.5
+        at_statement, countdown, before = rng.random() < 0.6, int(rng.integers(1, 31)), rng.random() < 0.5
         moment = rng.uniform(0.005, 0.25)
         child = os.fork()
         if not child:
@@ -98,7 +97,7 @@ def main() -> None:
                 sys.exit(f"life {lives} failed")
             break
         died += 1
-    print(json.dumps({"died": died, "lives": lives}))
+    sys.stdout.write(json.dumps({"died": died, "lives": lives}))
 
 
 if __name__ == "__main__":

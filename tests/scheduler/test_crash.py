@@ -36,7 +36,7 @@ def played(folder: Path, strategy: str, kills: int, seed: int) -> dict[str, int]
         env={**os.environ, "PYTHONPATH": str(ROOT)},
     )
     assert done.returncode == 0, done.stderr
-    return json.loads(done.stdout)  # type: ignore[no-any-return]
+    return json.loads(done.stdout)
 
 
 def picks(folder: Path) -> dict[int, list[list[int]]]:

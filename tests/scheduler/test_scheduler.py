@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
 
 def events(store: PromptStore) -> dict[str, int]:
-    return {e: n for e, n in store.connection.rows("select event, count(*) from ledger group by event order by event")}
+    return dict(store.connection.rows("select event, count(*) from ledger group by event order by event"))
 
 
 def reopened(store: PromptStore) -> PromptStore:
@@ -360,7 +360,7 @@ def test_everything_told_is_kept(store: PromptStore) -> None:
         [prompt] * 2,
         [2.5, -1.0],
         solved=[1, 0],
-        advantages=[0.7, None],
+        advantages=[0.7, np.nan],
         tokens=[11, 12],
         responses=["yes\x00", [5, 6]],
         truncated=[False, True],

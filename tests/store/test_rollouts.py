@@ -44,7 +44,6 @@ def test_another_source_is_another_key(store: PromptStore, other: Source) -> Non
 def test_sources_keep_their_number(store: PromptStore) -> None:
     numbers = [store.rollouts.source_id(Source(name)) for name in ("a", "b", "a")]
     assert numbers == [0, 1, 0]
-    store.rollouts._source_ids.clear()
     assert store.rollouts.source_id(Source("b")) == 1
 
 

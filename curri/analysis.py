@@ -1,0 +1,182 @@
+"""How hard prompts are for a model: tables from the stored rollouts."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal, TypeAlias
+
+import numpy as np
+
+from curri.errors import InvalidParameter
+from curri.estimators import PassRate
+from curri.pool import PromptPool
+from curri.types import Rollouts
+
+if TYPE_CHECKING:
+    import polars as pl
+
+    from curri.store import PromptStore
+    from curri.types import Bools, Floats, Ints
+
+LIVE_GROUP = 8
+"""Responses of the group whose chance to carry signal is shown."""
+
+By: TypeAlias = Literal["arm", "all"]
+
+
+def estimate(store: PromptStore, model: str | None = None, by: By = "arm") -> pl.DataFrame:
+    """How hard each arm is for a model.
+
+    Every figure is of training prompts, retired ones included; null where nothing is known.
+
+    Args:
+        store: an open store.
+        model: whose rollouts to look at; by default the store's only one.
+        by: "arm" for a row an arm, "all" for one row.
+
+    Returns:
+        A row an arm, by name, with the columns
+
+        * ``arm``, ``prompts``, ``prompts_rolled_out``, ``responses``;
+        * ``mean_reward``: over responses;
+        * ``pass_rate``: mean of ``solved``, over the responses that have it;
+        * ``posterior_mean``, ``posterior_sd``: of a prompt's pass rate, starting from a uniform prior, averaged over
+          the prompts with rollouts; the latter says how uncertain a single prompt still is;
+        * ``live_share``: share of groups of 8 responses that are expected to have any variance in their rewards;
+        * ``always_right``, ``always_wrong``: share of the prompts with rollouts that were solved, or failed, every
+          time;
+        * ``truncated``: share of responses that were cut off.
+
+    Raises:
+        UnknownName: the store has no rollouts of that model.
+        InvalidInput: it has rollouts of several models, and none was named.
+        InvalidParameter: ``by`` is something else.
+    """
+    if by not in ("arm", "all"):
+        raise InvalidParameter(f'`by` of `estimate` must be "arm" or "all"; got {by!r}')
+    import polars as pl
+
+    pool, rollouts = _read(store, model)
+    if by == "all":
+        pool = PromptPool(pool.ids, ["all"] * len(pool), prior_rate=pool.prior_rate, active=pool.active)
+    prompts = _prompts(pool, rollouts)
+    n_arms = len(pool.arm_names)
+    columns = _arm_columns(prompts, pool.arms.astype(np.int64), n_arms)
+    names = pl.Series("arm", list(pool.arm_names), dtype=pl.String)
+    return pl.DataFrame([names, *(pl.Series(name, values) for name, values in columns.items())]).fill_nan(None)
+
+
+def estimate_prompts(store: PromptStore, model: str | None = None) -> pl.DataFrame:
+    """How hard each training prompt is for a model.
+
+    Args:
+        store: an open store.
+        model: whose rollouts to look at; by default the store's only one.
+
+    Returns:
+        A row a prompt, by id: ``prompt_id``, ``arm``, ``active``, ``responses``, ``mean_reward``, ``pass_rate``,
+        ``posterior_mean``, ``posterior_sd``, ``live_probability`` (of a group of 8) and ``truncated``. Without rollouts
+        the posterior is the prior, and the others are null.
+
+    Raises:
+        UnknownName: the store has no rollouts of that model.
+        InvalidInput: it has rollouts of several models, and none was named.
+    """
+    import polars as pl
+
+    pool, rollouts = _read(store, model)
+    prompts = _prompts(pool, rollouts)
+    return pl.DataFrame(
+        {
+            "prompt_id": pool.ids,
+            "arm": pl.Series(pool.arm_of(np.arange(len(pool))).tolist(), dtype=pl.String),
+            "active": pool.active,
+            "responses": prompts.responses,
+            "mean_reward": _ratio(prompts.reward_sum, prompts.responses),
+            "pass_rate": _ratio(prompts.solved_sum, prompts.solved_known),
+            "posterior_mean": prompts.mean,
+            "posterior_sd": prompts.sd,
+            "live_probability": prompts.live,
+            "truncated": _ratio(prompts.truncated, prompts.responses),
+        }
+    ).fill_nan(None)
+
+
+def _read(store: PromptStore, model: str | None) -> tuple[PromptPool, Rollouts]:
+    pool = store.pool()
+    name = store.rollouts.evidence_model(model)
+    if name is None or not len(pool):
+        return pool, Rollouts(np.empty(0, dtype=np.int64), np.empty(0))
+    return pool, store.rollouts.read(name, last_id=int(pool.ids[-1]))
+
+
+@dataclass(frozen=True, eq=False)
+class _Prompts:
+    """What is known of each prompt; all arrays have shape (_P,)."""
+
+    responses: Ints
+    reward_sum: Floats
+    solved_known: Ints
+    solved_sum: Floats
+    truncated: Floats
+    always_right: Bools
+    always_wrong: Bools
+    mean: Floats
+    sd: Floats
+    live: Floats
+
+
+def _prompts(pool: PromptPool, rollouts: Rollouts) -> _Prompts:
+    rows, size = pool.rows(rollouts.prompt_ids), len(pool)
+
+    def total(weights: Floats | Bools | None = None) -> Floats:
+        return np.bincount(rows, weights, size).astype(np.float64)
+
+    known = ~np.isnan(rollouts.solved)
+    solved = np.where(known, rollouts.solved, 0.0)
+    n_known = total(known)
+    rates = PassRate(size, prior_rate=pool.prior_rate)
+    rates.update(rows, rollouts.rewards, rollouts.solved, step=0)
+    every = np.arange(size)
+    return _Prompts(
+        responses=total().astype(np.int64),
+        reward_sum=total(rollouts.rewards),
+        solved_known=n_known.astype(np.int64),
+        solved_sum=total(solved),
+        truncated=np.zeros(size) if rollouts.truncated is None else total(rollouts.truncated),
+        always_right=(n_known > 0) & (total(known & (solved == 1.0)) == n_known),
+        always_wrong=(n_known > 0) & (total(known & (solved == 0.0)) == n_known),
+        mean=rates.mean(every, step=0),
+        sd=np.sqrt(rates.variance(every, step=0)),
+        live=rates.live_probability(every, LIVE_GROUP, step=0),
+    )
+
+
+def _arm_columns(prompts: _Prompts, arms: Ints, n_arms: int) -> dict[str, Ints | Floats]:
+    rolled_out = prompts.responses > 0
+
+    def total(weights: Floats | Ints | Bools) -> Floats:
+        return np.bincount(arms, weights, n_arms).astype(np.float64)
+
+    def per_prompt(values: Floats | Bools, where: Bools = rolled_out) -> Floats:
+        return _ratio(total(np.where(where, values, 0.0)), total(where))
+
+    responses, judged = total(prompts.responses), prompts.solved_known > 0
+    return {
+        "prompts": np.bincount(arms, minlength=n_arms).astype(np.int64),
+        "prompts_rolled_out": total(rolled_out).astype(np.int64),
+        "responses": responses.astype(np.int64),
+        "mean_reward": _ratio(total(prompts.reward_sum), responses),
+        "pass_rate": _ratio(total(prompts.solved_sum), total(prompts.solved_known)),
+        "posterior_mean": per_prompt(prompts.mean),
+        "posterior_sd": per_prompt(prompts.sd),
+        "live_share": per_prompt(prompts.live),
+        "always_right": per_prompt(prompts.always_right, judged),
+        "always_wrong": per_prompt(prompts.always_wrong, judged),
+        "truncated": _ratio(total(prompts.truncated), responses),
+    }
+
+
+def _ratio(above: Floats, below: Floats | Ints) -> Floats:
+    """``above / below``, NaN where that is 0 / 0."""
+    return np.where(below > 0, above / np.maximum(below, 1), np.nan)

@@ -1,0 +1,56 @@
+"""``curri estimate``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from curri.cli._options import DEFAULT_STORE, DebugOption, JsonOption, ModelOption, StoreOption, opened
+from curri.cli._output import count, document, say, table, write_line
+
+if TYPE_CHECKING:
+    from polars import DataFrame
+
+
+def estimate(
+    model: ModelOption = None,
+    per_prompt: Annotated[
+        bool, typer.Option("--per-prompt", help="One row a prompt, as JSON Lines, instead of a table of arms.")
+    ] = False,
+    output: Annotated[
+        Path | None, typer.Option("-o", "--output", help="Write JSON Lines to this file (- for standard output).")
+    ] = None,
+    store: StoreOption = DEFAULT_STORE,
+    as_json: JsonOption = False,
+    debug: DebugOption = False,
+) -> None:
+    """Show how hard the prompts are for a model, arm by arm."""
+    from curri.analysis import estimate as by_arm
+    from curri.analysis import estimate_prompts
+    from curri.exchange import write_jsonl
+
+    with opened(store) as opened_store:
+        name = opened_store.rollouts.evidence_model(model)
+        found = estimate_prompts(opened_store, name) if per_prompt else by_arm(opened_store, name)
+    if output is not None and str(output) != "-":
+        n_rows = write_jsonl(found.to_dicts(), output)
+        say(f"wrote {count(n_rows, 'row')} to {output}")
+    if as_json:
+        rows = None if output is not None and str(output) != "-" else found.to_dicts()
+        document({"model": name, "rows": rows, "output": None if output is None else str(output)})
+    elif output is None and not per_prompt:
+        _show(found, name)
+    elif output is None or str(output) == "-":
+        write_jsonl(found.to_dicts(), "-")
+
+
+def _show(found: DataFrame, model: str | None) -> None:
+    if model is None:
+        say("the store has no rollouts yet; bring some in: curri rollouts import FILE --model NAME")
+    else:
+        say(f"rollouts of {model}; live: share of groups of 8 expected to carry signal")
+    headings = [name.replace("_", " ") for name in found.columns]
+    for line in table(headings, found.rows()):
+        write_line(line)

@@ -1,0 +1,124 @@
+"""``curri ingest``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from curri.cli._group import EXIT_PARTLY
+from curri.cli._options import DEFAULT_STORE, DebugOption, JsonOption, RejectedOption, StoreOption, opened
+from curri.cli._output import count, document, progress, say, table
+
+if TYPE_CHECKING:
+    from curri.exchange import IngestReport
+    from curri.store import PromptStore
+
+
+def ingest(
+    sources: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="FILE",
+            help="JSON Lines files, - for standard input, or gym:TASK?param=value&size=500&seed=0.",
+            show_default=False,
+        ),
+    ],
+    prompt_column: Annotated[str, typer.Option(help="Holds a text or a list of chat messages.")] = "prompt",
+    answer_column: Annotated[str, typer.Option(help="Holds the reference answer.")] = "answer",
+    arm_column: Annotated[str, typer.Option(help="Holds the name of the prompt's distribution.")] = "arm",
+    id_column: Annotated[str, typer.Option(help="Holds your own id.")] = "id",
+    split_column: Annotated[
+        str, typer.Option(help='Prompts of a split other than "train" are never selected.')
+    ] = "split",
+    arm: Annotated[
+        str | None, typer.Option(help="Arm of prompts that name none.", show_default="the file's name, or the task")
+    ] = None,
+    rejected: RejectedOption = None,
+    store: StoreOption = DEFAULT_STORE,
+    as_json: JsonOption = False,
+    debug: DebugOption = False,
+) -> None:
+    """Add prompts; columns that are not named become metadata.
+
+    Doing it twice changes nothing. Rows that cannot be used go to FILE.rejected.jsonl with the reason (exit code 4).
+    """
+    if rejected is not None and len(sources) > 1:
+        raise typer.BadParameter("--rejected works for one file at a time")
+    columns = {
+        "prompt_column": prompt_column,
+        "answer_column": answer_column,
+        "arm_column": arm_column,
+        "id_column": id_column,
+        "split_column": split_column,
+    }
+    reports = []
+    with opened(store) as opened_store:
+        for source in sources:
+            reports.append(_load(opened_store, source, arm, rejected, columns, quiet=as_json))
+            if not as_json:
+                _tell(reports[-1])
+        total = len(opened_store.prompts)
+    if as_json:
+        document({"sources": [_as_dict(report) for report in reports], "prompts_in_store": total})
+    else:
+        say(f"the store {store} has {count(total, 'prompt')} now")
+    if any(report.rejected for report in reports):
+        raise typer.Exit(EXIT_PARTLY)
+
+
+def _load(
+    store: PromptStore, source: str, arm: str | None, rejected: Path | None, columns: dict[str, str], *, quiet: bool
+) -> IngestReport:
+    from curri.exchange import ingest_gym, ingest_jsonl, is_gym
+
+    with progress(f"ingest {source}", quiet=quiet) as update:
+        if is_gym(source):
+            return ingest_gym(
+                store, source, arm=arm, progress=lambda at: update(at.done, at.total, count(at.rows, "row"))
+            )
+        return ingest_jsonl(
+            store,
+            source,
+            default_arm=arm,
+            rejected=rejected,
+            progress=lambda at: update(at.done, at.total, count(at.rows, "row")),
+            **columns,  # type: ignore[arg-type]  # all of them are texts
+        )
+
+
+def _tell(report: IngestReport) -> None:
+    parts = [f"{report.added:,} added"]
+    parts += [f"{report.present:,} already there"] if report.present else []
+    parts += [f"{report.repeated:,} repeated"] if report.repeated else []
+    parts += [f"{report.rejected:,} rejected"] if report.rejected else []
+    say(f"{report.source}: {count(report.rows, 'row')}: {', '.join(parts)}")
+    if len(report.arms) > 1:
+        largest = sorted(report.arms.items(), key=lambda pair: (-pair[1], pair[0]))
+        say(*(f"  {line}" for line in table(["arm", "rows"], largest[:20])))
+        if len(largest) > 20:
+            say(f"  … and {len(largest) - 20} more arms")
+    if report.held_out:
+        say(f"  {count(report.held_out, 'row')} of a split other than train: kept out of `curri select`")
+    if report.other_arm:
+        say(f"  {count(report.other_arm, 'row')} of prompts that have another arm already, which stays:")
+        say(
+            *(
+                f"    line {e.line}: prompt {e.prompt_id} stays in {e.stays} (here: {e.arm})"
+                for e in report.other_arm_examples
+            )
+        )
+    if report.rejected:
+        say(f"  rejected rows, with reasons, are in {report.rejected_path}:")
+        say(*(f"    line {line}: {reason}" for line, reason in report.rejected_examples))
+    say(*(f"  note: {note}" for note in report.notes))
+
+
+def _as_dict(report: IngestReport) -> dict[str, Any]:
+    import dataclasses
+
+    values = dataclasses.asdict(report)
+    values["rejected_path"] = None if report.rejected_path is None else str(report.rejected_path)
+    values["rejected_examples"] = [{"line": line, "reason": reason} for line, reason in report.rejected_examples]
+    return values

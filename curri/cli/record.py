@@ -1,0 +1,78 @@
+"""``curri record``."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from curri.cli._options import (
+    DEFAULT_STORE,
+    ConsumerOption,
+    DebugOption,
+    JsonOption,
+    RunOption,
+    StoreOption,
+    opened,
+)
+from curri.cli._output import count, document, say
+
+_SHOWN = 8
+
+
+def record(
+    results: Annotated[
+        str,
+        typer.Argument(
+            help="A JSON Lines file with prompt_id and reward, or - for standard input.", show_default=False
+        ),
+    ],
+    run: RunOption,
+    partial: Annotated[
+        bool, typer.Option("--partial", help="More results of the same prompts follow: leave them open.")
+    ] = False,
+    consumer: ConsumerOption = "main",
+    store: StoreOption = DEFAULT_STORE,
+    as_json: JsonOption = False,
+    debug: DebugOption = False,
+) -> None:
+    """Record the rewards of a round; recording the same results again changes nothing.
+
+    A row holds prompt_id and reward, or rewards for a whole group; and as far as known solved, advantage, tokens,
+    truncated, policy_version, rollout_id, response, round.
+    """
+    from curri.exchange import read_results
+    from curri.scheduler import Scheduler
+
+    parts = read_results(results)
+    new = repeated = 0
+    unissued: list[int] = []
+    closed: list[int] = []
+    with opened(store) as opened_store:
+        scheduler = Scheduler(opened_store, run=run, consumer=consumer)
+        for part in parts:
+            told = scheduler.tell(
+                part.prompt_ids,
+                part.rewards,
+                kind=part.kind,
+                round=part.round,
+                resolve=None if partial else "trained",
+                **part.columns,
+            )
+            new, repeated = new + told.new, repeated + told.repeated
+            unissued += told.unissued.tolist()
+            closed += list(told.closed)
+        round_ = scheduler.round
+    if as_json:
+        document(
+            {"run": run, "new": new, "repeated": repeated, "unissued": unissued, "closed": closed, "round": round_}
+        )
+        return
+    say(f"{run}: {count(new, 'response')} recorded" + (f", {repeated:,} were there already" if repeated else ""))
+    if unissued:
+        ids = ", ".join(map(str, unissued[:_SHOWN])) + (", …" if len(unissued) > _SHOWN else "")
+        say(f"  {count(len(unissued), 'prompt')} not in flight, counted as evidence only: {ids}")
+    for number in closed:
+        say(f"  round {number} is closed")
+    if not closed and new:
+        say(f"  round {round_} stays open: some of its prompts have no results yet")

@@ -1,0 +1,163 @@
+"""``curri select``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from curri.cli._options import (
+    DEFAULT_STORE,
+    ConsumerOption,
+    DebugOption,
+    JsonOption,
+    ModelOption,
+    StoreOption,
+    opened,
+)
+from curri.cli._output import count, document, say, table
+
+_SHOWN = 20
+
+if TYPE_CHECKING:
+    from curri.store import PromptStore
+    from curri.types import Selection
+
+
+def select(
+    n: Annotated[int, typer.Option("-n", "--number", min=1, help="How many prompts.", show_default=False)],
+    strategy: Annotated[
+        str | None,
+        typer.Option(
+            "--strategy", "-s", help="Which strategy picks; `curri strategies` lists them. A run keeps its own."
+        ),
+    ] = None,
+    run: Annotated[str | None, typer.Option("--run", help="Name of the run; without one, nothing is stored.")] = None,
+    seed: Annotated[int | None, typer.Option("--seed", help="Seed of every random decision.", show_default="0")] = None,
+    parameter: Annotated[
+        list[str] | None,
+        typer.Option("--param", "-p", metavar="NAME=VALUE", help="A parameter of the strategy; may be repeated."),
+    ] = None,
+    model: ModelOption = None,
+    output: Annotated[
+        Path, typer.Option("-o", "--output", help="Write the prompts to this JSON Lines file (- for standard output).")
+    ] = Path("-"),
+    next_: Annotated[bool, typer.Option("--next", help="Open another round although one is not recorded yet.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show what would be picked; store nothing.")] = False,
+    consumer: ConsumerOption = "main",
+    store: StoreOption = DEFAULT_STORE,
+    as_json: JsonOption = False,
+    debug: DebugOption = False,
+) -> None:
+    """Pick the prompts to train on next.
+
+    With --run, picks and outcomes are kept: a second select before `curri record` gives the open round again.
+    """
+    if run is None and (next_ or consumer != "main"):
+        raise typer.BadParameter("--next and --consumer belong to a run: name it with --run")
+    if run is None and strategy is None:
+        raise typer.BadParameter("name a strategy with --strategy, or a run with --run")
+    with opened(store) as opened_store:
+        name = _strategy_name(opened_store, strategy, run)
+        parameters = _parameters(name, parameter or [], seed)
+        if run is None:
+            from curri.scheduler import pick
+
+            selection = pick(opened_store, name, n, model=model, parameters=parameters)
+        else:
+            asked = {"run": run, "consumer": consumer, "model": model, **parameters}
+            ask = _look_ahead if dry_run else _ask
+            selection = ask(opened_store, strategy, n, reissue=not next_, asked=asked)
+        _hand_out(selection, output, run=run, as_json=as_json, dry_run=dry_run)
+
+
+def _strategy_name(store: PromptStore, strategy: str | None, run: str | None) -> str:
+    return strategy if strategy is not None else store.runs.get(str(run)).strategy
+
+
+def _parameters(strategy: str, given: list[str], seed: int | None) -> dict[str, Any]:
+    """What the user gave, and nothing else: a run fills in the rest."""
+    from curri.parameters import declared, refuse_unknown
+    from curri.registry import strategy as strategy_class
+
+    owner = strategy_class(strategy)
+    texts: dict[str, str] = {} if seed is None else {"seed": str(seed)}
+    for word in given:
+        name, equals, text = word.partition("=")
+        if not equals or not name:
+            raise typer.BadParameter(f'--param must be NAME=VALUE, such as temperature=0.2; got "{word}"')
+        if name in texts:
+            raise typer.BadParameter(f"`{name}` is given twice")
+        texts[name] = text
+    refuse_unknown(texts, owner)
+    known = declared(owner)
+    return {name: known[name].parsed(text, name=name, owner=owner.__name__) for name, text in texts.items()}
+
+
+def _ask(store: PromptStore, strategy: str | None, n: int, *, reissue: bool, asked: dict[str, Any]) -> Selection:
+    from curri.scheduler import Scheduler
+
+    return Scheduler(store, strategy, **asked).ask(n, reissue=reissue)
+
+
+def _look_ahead(store: PromptStore, strategy: str | None, n: int, *, reissue: bool, asked: dict[str, Any]) -> Selection:
+    from curri.scheduler import Scheduler, pick
+
+    if store.runs.find(asked["run"]) is None:
+        parameters = {name: value for name, value in asked.items() if name not in ("run", "consumer", "model")}
+        return pick(store, str(strategy), n, model=asked["model"], parameters=parameters)
+    scheduler = Scheduler(store, strategy, **asked)
+    if reissue and scheduler.round < scheduler.curriculum.rounds_asked:
+        return scheduler.ask(n)  # an open round is given again, which writes nothing
+    return scheduler.look_ahead(n)
+
+
+def _hand_out(selection: Selection, output: Path, *, run: str | None, as_json: bool, dry_run: bool) -> None:
+    from curri.exchange import selection_rows, write_selection
+
+    if selection.reissued:
+        say(
+            f"round {selection.ticket.round} of {run} is not recorded yet: "
+            f"here it is again, {count(len(selection), 'prompt')}",
+            "  (curri record takes its results; --next opens another round)",
+        )
+    if dry_run:
+        say("dry run: nothing was stored")
+    to_file = str(output) != "-"
+    if to_file or not as_json:
+        write_selection(selection, output)
+    if as_json:
+        rest = {"output": str(output)} if to_file else {"rows": list(selection_rows(selection))}
+        document({**_facts(selection, run, dry_run=dry_run), **rest})
+    elif to_file:
+        _show(selection, output)
+
+
+def _facts(selection: Selection, run: str | None, *, dry_run: bool) -> dict[str, Any]:
+    return {
+        "run": run,
+        "round": selection.ticket.round if selection.ticket.run else None,
+        "reissued": selection.reissued,
+        "dry_run": dry_run,
+        "prompts": len(selection),
+        "arms": _arm_counts(selection),
+    }
+
+
+def _show(selection: Selection, output: Path) -> None:
+    arms = list(_arm_counts(selection).items())
+    say(*table(["arm", "prompts", "share"], [[arm, size, size / len(selection)] for arm, size in arms[:_SHOWN]]))
+    if len(arms) > _SHOWN:
+        say(f"… and {count(len(arms) - _SHOWN, 'more arm', 'more arms')}")
+    run, round_, _ = selection.ticket
+    where = f" of round {round_} of {run}" if run else ""
+    say(f"wrote {count(len(selection), 'prompt')}{where} to {output}")
+
+
+def _arm_counts(selection: Selection) -> dict[str, int]:
+    """Prompts of each arm, the largest first."""
+    from collections import Counter
+
+    counts = Counter(str(arm) for arm in selection.arms.tolist())
+    return dict(sorted(counts.items(), key=lambda pair: (-pair[1], pair[0])))

@@ -1,0 +1,356 @@
+"""Reading JSON Lines: strict, in bounded memory, one line at a time; and the file of refused rows."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import math
+import os
+import sys
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple, Self
+
+from curri.errors import InvalidData, did_you_mean
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from typing import BinaryIO
+
+STANDARD = "-"
+"""Stands for standard input, or standard output."""
+
+MAX_LINE = 16 << 20
+"""Bytes of the longest line that is read."""
+
+TOO_DEEP = "not usable: lists and objects are nested too deeply"
+
+_SHOWN = 400
+_SKIP = 1 << 20
+
+
+def is_standard(path: str | os.PathLike[str]) -> bool:
+    """Whether a path means standard input or output and no file."""
+    return os.fspath(path) == STANDARD
+
+
+class Row(NamedTuple):
+    """One line of a file.
+
+    Attributes:
+        number: of the line, from 1.
+        value: the JSON object, or None where the line cannot be used.
+        reason: why it cannot be used, else "".
+        raw: the line as it stands in the file (its beginning, where it is too long).
+    """
+
+    number: int
+    value: dict[str, Any] | None
+    reason: str
+    raw: bytes
+
+
+class Progress(NamedTuple):
+    """How far a command is.
+
+    Attributes:
+        done: bytes of the file read, or items made.
+        total: of how many, or None where that is not known.
+        rows: rows dealt with.
+    """
+
+    done: int
+    total: int | None
+    rows: int
+
+
+class JsonLines:
+    """The rows of a file, read once from its beginning; a context manager.
+
+    Blank lines are left out. A line is refused, and the next one read, where it is not strict JSON (NaN and Infinity
+    are not), not an object, not UTF-8, longer than ``max_line``, or holds half a surrogate pair, which no store can
+    keep.
+
+    Args:
+        path: the file, or "-" for standard input.
+        max_line: bytes of the longest line.
+
+    Attributes:
+        name: of the file, for messages.
+        bytes_read: so far.
+        total_bytes: of the file, or None where that is not known.
+
+    Raises:
+        InvalidData: the file cannot be opened.
+    """
+
+    def __init__(self, path: str | os.PathLike[str], *, max_line: int = MAX_LINE) -> None:
+        standard = is_standard(path)
+        self.name = "standard input" if standard else os.fspath(path)
+        self.bytes_read = 0
+        self.total_bytes: int | None = None
+        self._max_line = max_line
+        self._stream: BinaryIO = sys.stdin.buffer if standard else _opened(Path(path))
+        self._owned = not standard
+        with contextlib.suppress(OSError):
+            status = os.fstat(self._stream.fileno())
+            self.total_bytes = status.st_size if self._owned and status.st_size else None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._owned:
+            self._stream.close()
+
+    def __iter__(self) -> Iterator[Row]:
+        number = 0
+        while line := self._stream.readline(self._max_line + 1):
+            number += 1
+            self.bytes_read += len(line)
+            if len(line) > self._max_line and not line.endswith(b"\n"):
+                yield Row(number, None, f"longer than {self._max_line} bytes", line[: 4 * _SHOWN])
+                self._skip_line()
+                continue
+            if number == 1:
+                line = line.removeprefix(b"\xef\xbb\xbf")  # a byte order mark is not part of the row
+            if line.strip():
+                yield self._parsed(number, line.rstrip(b"\r\n"))
+
+    def _skip_line(self) -> None:
+        while part := self._stream.readline(_SKIP):
+            self.bytes_read += len(part)
+            if part.endswith(b"\n"):
+                return
+
+    @staticmethod
+    def _parsed(number: int, line: bytes) -> Row:
+        try:
+            value = parse(line)
+        except InvalidData as error:
+            return Row(number, None, error.message, line)
+        if not isinstance(value, dict):
+            return Row(number, None, f"must be a JSON object; got {described(value)}", line)
+        return Row(number, value, "", line)
+
+    def rewindable(self) -> JsonLines:
+        """The same rows, so that ``rewind`` works: what cannot be read twice is first copied to a temporary file."""
+        if not self._stream.seekable():
+            copy = tempfile.TemporaryFile()  # noqa: SIM115  it lives as long as this object
+            while part := self._stream.read(_SKIP):
+                copy.write(part)
+            copy.seek(0)
+            if self._owned:
+                self._stream.close()
+            self._stream, self._owned = copy, True
+        return self
+
+    def rewind(self) -> None:
+        """Start again from the beginning."""
+        self._stream.seek(0)
+        self.bytes_read = 0
+
+
+def read_jsonl(path: str | os.PathLike[str], *, max_line: int = MAX_LINE) -> Iterator[Row]:
+    """The rows of a JSON Lines file; see :class:`JsonLines`.
+
+    Args:
+        path: the file, or "-" for standard input.
+        max_line: bytes of the longest line.
+
+    Raises:
+        InvalidData: the file cannot be opened.
+    """
+    with JsonLines(path, max_line=max_line) as rows:
+        yield from rows
+
+
+def _opened(path: Path) -> BinaryIO:
+    try:
+        return path.open("rb")
+    except FileNotFoundError:
+        folder = path.parent
+        near = (
+            did_you_mean(path.name, [e.name for e in folder.iterdir()])
+            if folder.is_dir()
+            else f"there is no folder {folder} either"
+        )
+        raise InvalidData(f"there is no file {path}", hint=near) from None
+    except IsADirectoryError:
+        raise InvalidData(f"{path} is a folder", hint=f"name its files: {path / '*.jsonl'}") from None
+    except OSError as error:
+        raise InvalidData(f"{path} cannot be read: {error.strerror}") from error
+
+
+def parse(line: bytes) -> Any:
+    """One JSON value.
+
+    Raises:
+        InvalidData: not strict JSON in UTF-8, or half a surrogate pair in it.
+    """
+    try:
+        text = line.decode()
+    except UnicodeDecodeError as error:
+        raise InvalidData(f"not UTF-8: byte {line[error.start]:#04x} at position {error.start}") from None
+    try:
+        value = _loads(text, int)
+    except (ValueError, RecursionError):
+        value = _loads_checked(text)
+    if "\\ud" in text or "\\uD" in text:
+        _refuse_surrogates(value)
+    return value
+
+
+def _loads(text: str, parse_int: Callable[[str], Any]) -> Any:
+    return json.loads(text, parse_constant=_refuse_constant, parse_int=parse_int)
+
+
+def _loads_checked(text: str) -> Any:
+    """What was refused at first, once more: for the reason, or because an integer has thousands of digits."""
+    try:
+        return _loads(text, _long_integer)
+    except json.JSONDecodeError as error:
+        raise InvalidData(f"not JSON: {error.msg} at character {error.pos + 1}") from None
+    except RecursionError:
+        raise InvalidData(TOO_DEEP) from None
+
+
+def _long_integer(text: str) -> int | float:
+    try:
+        return int(text)
+    except ValueError:
+        return math.inf  # an answer keeps its digits all the same, see `literal`; anything else refuses it
+
+
+def _refuse_constant(name: str) -> Any:
+    raise InvalidData(f"not JSON: {name} is not a JSON number")
+
+
+def _refuse_surrogates(value: Any) -> None:
+    try:
+        json.dumps(value, ensure_ascii=False).encode()
+    except RecursionError:
+        raise InvalidData(TOO_DEEP) from None
+    except UnicodeEncodeError:
+        raise InvalidData("not storable: half a surrogate pair (\\ud800 to \\udfff) in a text") from None
+
+
+def literal(line: bytes, key: str) -> str:
+    """The digits of a number of the object on a line, as they stand there: "1e5" stays "1e5", "1.0" stays "1.0"."""
+    return str(json.loads(line.decode(), parse_int=str, parse_float=str)[key])
+
+
+def canonical_json(value: Any) -> str:
+    """The one spelling of a JSON value: sorted keys, no spaces, no escapes that are not needed.
+
+    Raises:
+        ValueError: it holds a number that JSON has no word for.
+
+    >>> canonical_json([{"role": "user", "content": "1 + 1"}])
+    '[{"content":"1 + 1","role":"user"}]'
+    """
+    return json.dumps(value, ensure_ascii=False, allow_nan=False, sort_keys=True, separators=(",", ":"))
+
+
+def compact_json(value: Any) -> str:
+    """A JSON value in the order it has, without spaces.
+
+    Raises:
+        ValueError: it holds a number that JSON has no word for.
+    """
+    return json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+
+
+def dumped(value: Any, column: str | None, dump: Callable[[Any], str] = canonical_json) -> str:
+    """A JSON value as text.
+
+    Args:
+        value: what to write.
+        column: its name, for the message.
+        dump: how.
+
+    Raises:
+        InvalidData: it cannot be written as strict JSON.
+    """
+    try:
+        return dump(value)
+    except RecursionError:
+        reason = "is nested too deeply"
+    except ValueError:
+        reason = "holds a number that is too large"
+    raise InvalidData(f'"{column}" {reason}' if column is not None else f"a column {reason}")
+
+
+def described(value: object) -> str:
+    """A JSON value in a few words, for messages.
+
+    >>> described([1]), described(None), described("yes")
+    ('a list', 'null', '"yes"')
+    """
+    if isinstance(value, dict):
+        return "an object"
+    if isinstance(value, list):
+        return "a list"
+    text = json.dumps(value, ensure_ascii=False)
+    return text if len(text) <= 60 else text[:57] + "…"
+
+
+class RejectedRows:
+    """The file beside an input in which refused rows stand with their line and the reason; a context manager.
+
+    It is put in place when all is done, as a whole, and an old one of the default name is removed where nothing was
+    refused. So reading the same file again gives the same file of refused rows.
+
+    Args:
+        source: the input, or "-".
+        path: where to write; by default the input's name with ``.rejected.jsonl`` added, in the present folder where
+            the input is not a plain file.
+
+    Attributes:
+        count: rows refused.
+        examples: the first few, as (line number, reason).
+    """
+
+    def __init__(self, source: str | os.PathLike[str], path: str | os.PathLike[str] | None = None) -> None:
+        plain = not is_standard(source) and Path(source).is_file()
+        default = Path(f"{os.fspath(source)}.rejected.jsonl") if plain else Path("stdin.rejected.jsonl")
+        self.path = default if path is None else Path(path)
+        self._is_default = path is None
+        self.count = 0
+        self.examples: list[tuple[int, str]] = []
+        self._draft = self.path.with_name(f".{self.path.name}.{os.getpid()}.tmp")
+        self._stream: Any = None
+
+    def add(self, row: Row, reason: str | None = None) -> None:
+        """Refuse a row.
+
+        Raises:
+            InvalidData: the file cannot be written.
+        """
+        reason = row.reason if reason is None else reason
+        self.count += 1
+        if len(self.examples) < 5:
+            self.examples.append((row.number, reason))
+        raw = row.raw.decode(errors="backslashreplace")
+        raw = raw if len(raw) <= _SHOWN else raw[:_SHOWN] + "…"
+        line = json.dumps({"line": row.number, "reason": reason, "raw": raw}, ensure_ascii=False)
+        try:
+            if self._stream is None:
+                self._stream = self._draft.open("w", encoding="utf-8", errors="backslashreplace")
+            self._stream.write(line + "\n")
+        except OSError as error:
+            hint = "say where it may be written: --rejected PATH"
+            raise InvalidData(f"refused rows cannot be written to {self.path}: {error.strerror}", hint=hint) from error
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        if self._stream is not None:
+            self._stream.close()
+        if kind is not None:
+            self._draft.unlink(missing_ok=True)
+        elif self._stream is not None:
+            self._draft.replace(self.path)
+        elif self._is_default:
+            self.path.unlink(missing_ok=True)

@@ -1,0 +1,90 @@
+"""What ``curri select`` hands out: the file of picked prompts."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import math
+import os
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from curri.errors import InvalidData
+from curri.exchange.jsonl import is_standard
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Mapping
+
+    from curri.types import Selection
+
+
+def selection_rows(selection: Selection) -> Iterator[dict[str, Any]]:
+    """A selection as JSON objects, one a prompt, in its order."""
+    columns = (selection.prompts, selection.n_rollouts.tolist(), selection.probability.tolist())
+    for prompt, n_rollouts, probability in zip(*columns, strict=True):
+        yield {
+            "prompt_id": prompt.prompt_id,
+            "prompt": prompt.prompt,
+            "answer": prompt.answer,
+            "arm": prompt.arm,
+            "n_rollouts": n_rollouts,
+            "probability": None if math.isnan(probability) else probability,
+            "round": selection.ticket.round if selection.ticket.run else None,
+            "metadata": dict(prompt.metadata),
+        }
+
+
+def write_selection(selection: Selection, path: str | os.PathLike[str]) -> int:
+    """Write a selection as JSON Lines; gives the number of rows.
+
+    A file appears as a whole or not at all.
+
+    Args:
+        selection: with a store behind it.
+        path: the file, or "-" for standard output.
+
+    Raises:
+        InvalidData: the file cannot be written.
+    """
+    return write_jsonl(selection_rows(selection), path)
+
+
+def write_jsonl(rows: Iterable[Mapping[str, Any]], path: str | os.PathLike[str]) -> int:
+    """Write JSON objects, one a line; gives their number. A file appears as a whole or not at all.
+
+    Args:
+        rows: the objects.
+        path: the file, or "-" for standard output. On a terminal, characters that could steer it are escaped.
+
+    Raises:
+        InvalidData: the file cannot be written.
+    """
+    if is_standard(path):
+        return _write(rows, sys.stdout, ascii_only=sys.stdout.isatty())
+    file = Path(path)
+    draft = file.with_name(f".{file.name}.{os.getpid()}.tmp")
+    try:
+        if file.exists() and not file.is_file():  # a device or a pipe cannot be replaced
+            with file.open("w", encoding="utf-8") as stream:
+                return _write(rows, stream, ascii_only=False)
+        with draft.open("w", encoding="utf-8") as stream:
+            count = _write(rows, stream, ascii_only=False)
+        draft.replace(file)
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        raise InvalidData(f"{file} cannot be written: {error.strerror}") from error
+    finally:
+        with contextlib.suppress(OSError):
+            draft.unlink(missing_ok=True)
+    return count
+
+
+def _write(rows: Iterable[Mapping[str, Any]], stream: Any, *, ascii_only: bool) -> int:
+    count = 0
+    for row in rows:
+        line = json.dumps(row, ensure_ascii=ascii_only, allow_nan=False)
+        stream.write(line.replace("\x7f", "\\u007f") + "\n")
+        count += 1
+    return count

@@ -1,0 +1,146 @@
+"""Random sequences of calls and reopenings against a simple model of what the ledger must say."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+
+from curri import Scheduler
+from curri.state import same_state
+from curri.store import NewPrompt, open_store
+
+CONSUMERS = ("left", "right")
+
+
+class Ledger(RuleBasedStateMachine):
+    """Two consumers of one run; the model knows who holds what, and how many responses each prompt has."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.folder = Path(tempfile.mkdtemp())
+        self.held: dict[str, dict[int, list[int]]] = {name: {} for name in CONSUMERS}
+        self.told: Counter[int] = Counter()
+        self.names: set[tuple[int, str]] = set()
+
+    @initialize(strategy=st.sampled_from(["ucb", "uniform"]))
+    def start(self, strategy: str) -> None:
+        self.store = open_store(self.folder / "p.duckdb", create=True)
+        self.store.prompts.add([NewPrompt(f"{i}?", is_chat=False, answer=None, arm=f"arm{i % 3}") for i in range(24)])
+        Scheduler(self.store, strategy, run="r", seed=5)
+        self.connect()
+
+    def connect(self) -> None:
+        self.schedulers = {name: Scheduler(self.store, run="r", consumer=name) for name in CONSUMERS}
+        self.waiting = {name: sorted(rounds) for name, rounds in self.held.items()}
+
+    def in_flight(self) -> set[int]:
+        return {prompt for rounds in self.held.values() for prompts in rounds.values() for prompt in prompts}
+
+    @rule(consumer=st.sampled_from(CONSUMERS), n=st.integers(1, 5))
+    def ask(self, consumer: str, n: int) -> None:
+        self.waiting[consumer] = [number for number in self.waiting[consumer] if number in self.held[consumer]]
+        if not self.waiting[consumer] and len(self.in_flight()) + n > 24:
+            return
+        selection = self.schedulers[consumer].ask(n)
+        number, ids = selection.ticket.round, selection.prompt_ids.tolist()
+        if self.waiting[consumer]:
+            assert selection.reissued
+            assert number == self.waiting[consumer].pop(0)
+            assert ids == self.held[consumer][number]
+        else:
+            assert not selection.reissued
+            assert len(ids) == n
+            assert not set(ids) & self.in_flight()
+            self.held[consumer][number] = ids
+
+    def some(self, data: st.DataObject, consumer: str) -> list[int]:
+        prompts = sorted(prompt for prompts in self.held[consumer].values() for prompt in prompts)
+        return data.draw(st.lists(st.sampled_from(prompts), min_size=1, max_size=6, unique=True))
+
+    def settle(self, prompts: list[int]) -> None:
+        for rounds in self.held.values():
+            for number in list(rounds):
+                rounds[number] = [prompt for prompt in rounds[number] if prompt not in prompts]
+                if not rounds[number]:
+                    del rounds[number]
+
+    @precondition(lambda self: any(self.held.values()))
+    @rule(data=st.data(), each=st.integers(1, 3), settled=st.booleans())
+    def tell(self, data: st.DataObject, each: int, settled: bool) -> None:
+        consumer = data.draw(st.sampled_from([name for name in CONSUMERS if self.held[name]]))
+        prompts = self.some(data, consumer)
+        ids = np.repeat(prompts, each)
+        rewards = [float(data.draw(st.integers(0, 1))) for _ in ids]
+        resolve: Any = "trained" if settled else None
+        told = self.schedulers[consumer].tell(ids, rewards, resolve=resolve)
+        assert (told.new, told.repeated, told.unissued.size) == (ids.size, 0, 0)
+        self.told.update(ids.tolist())
+        if settled:
+            self.settle(prompts)
+
+    @precondition(lambda self: any(self.held.values()))
+    @rule(data=st.data(), name=st.sampled_from(["a", "b", "c"]))
+    def tell_by_name(self, data: st.DataObject, name: str) -> None:
+        consumer = data.draw(st.sampled_from([name for name in CONSUMERS if self.held[name]]))
+        prompts = self.some(data, consumer)
+        names, rewards = [name] * len(prompts), [1.0] * len(prompts)
+        told = self.schedulers[consumer].tell(prompts, rewards, rollout_ids=names, resolve=None)
+        new = [prompt for prompt in prompts if (prompt, name) not in self.names]
+        assert (told.new, told.repeated) == (len(new), len(prompts) - len(new))
+        self.names.update((prompt, name) for prompt in new)
+        self.told.update(new)
+
+    @precondition(lambda self: any(self.held.values()))
+    @rule(data=st.data(), event=st.sampled_from(["dropped", "lost"]))
+    def resolve(self, data: st.DataObject, event: Any) -> None:
+        consumer = data.draw(st.sampled_from([name for name in CONSUMERS if self.held[name]]))
+        prompts = self.some(data, consumer)
+        self.schedulers[consumer].resolve(prompts, event)
+        self.settle(prompts)
+
+    @rule(heir=st.sampled_from(CONSUMERS))
+    def abandon(self, heir: str) -> None:
+        dead = CONSUMERS[1 - CONSUMERS.index(heir)]
+        moved = self.held[dead]
+        assert self.schedulers[heir].abandon(dead) == sum(len(prompts) for prompts in moved.values())
+        self.held[heir] |= moved
+        self.held[dead] = {}
+        self.waiting[heir] = sorted({*self.waiting[heir], *moved})
+        self.waiting[dead] = []
+
+    @rule()
+    def reopen(self) -> None:
+        before = self.schedulers["left"].curriculum.state_dict()
+        self.store.close()
+        self.store = open_store(self.folder / "p.duckdb")
+        self.connect()
+        assert same_state(before, self.schedulers["left"].curriculum.state_dict())
+
+    @invariant()
+    def model_and_store_agree(self) -> None:
+        if not hasattr(self, "store"):
+            return
+        stored = dict(self.store.connection.rows("select prompt_id, count(*) from rollouts group by prompt_id"))
+        assert stored == dict(self.told)
+        keys = "select count(*), count(distinct (prompt_id, round, sample)) from rollouts"
+        assert len(set(self.store.connection.rows(keys)[0])) == 1
+        metrics = self.schedulers["left"].metrics()
+        assert metrics["scheduler/prompts_in_flight"] == len(self.in_flight())
+        assert metrics["scheduler/rounds_open"] == sum(len(rounds) for rounds in self.held.values())
+
+    def teardown(self) -> None:
+        if hasattr(self, "store"):
+            self.store.close()
+        shutil.rmtree(self.folder)
+
+
+TestLedger = Ledger.TestCase
+TestLedger.settings = settings(max_examples=15, stateful_step_count=25, deadline=None)
