@@ -138,7 +138,8 @@ def gather(parts: Sequence[Rollouts], rows_of: Any, seen: SeenRollouts) -> tuple
     named, names = _named(parts)
     responses = [response for part in parts for response in (part.responses or [None] * len(part))]
     digests = _digests(responses, wanted=any(part.responses for part in parts) and not named.all())
-    order = np.lexsort((digests, *_tie_breakers(merged), names, ~named, merged["prompt_ids"]))
+    keys = (digests, *_tie_breakers(merged), names, ~named)
+    order = np.lexsort((*(key for key in keys if _varies(key)), merged["prompt_ids"]))
     keep = _first_of_each(merged["prompt_ids"][order], names[order], named[order])
     prints = np.zeros(order.size, dtype=np.uint64)
     if named.any():
@@ -176,6 +177,11 @@ def _merged(parts: Sequence[Rollouts]) -> dict[str, NDArray[Any]]:
 def _tie_breakers(merged: dict[str, NDArray[Any]]) -> list[NDArray[Any]]:
     names = ("policy_version", "truncated", "tokens", "advantages", "solved", "rewards", "probe")
     return [merged[name] for name in names]
+
+
+def _varies(key: NDArray[Any]) -> bool:
+    """Whether a sort key can change an order: a constant one only costs time."""
+    return bool(np.any(key != key[:1]))
 
 
 def _digests(responses: Sequence[Any], *, wanted: bool) -> NDArray[np.uint64]:
