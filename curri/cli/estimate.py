@@ -13,6 +13,24 @@ from curri.cli._output import count, document, say, table, write_line
 if TYPE_CHECKING:
     from polars import DataFrame
 
+# Column of the table of arms → its heading on a screen; --json has all columns.
+_HEADINGS = {
+    "arm": "arm",
+    "prompts": "prompts",
+    "prompts_rolled_out": "tried",
+    "responses": "responses",
+    "mean_reward": "mean_reward",
+    "pass_rate": "solved",
+    "live_share": "live",
+    "always_right": "right",
+    "always_wrong": "wrong",
+}
+_PLAIN = ("arm", "prompts", "prompts_rolled_out", "responses", "mean_reward")
+_LEGEND = (
+    "tried: prompts with rollouts; solved: share of right answers; right, wrong: tried prompts that always were so",
+    "live: share of groups of 8 expected to have both, and so to teach something; --json and --per-prompt have more",
+)
+
 
 def estimate(
     model: ModelOption = None,
@@ -49,8 +67,12 @@ def estimate(
 def _show(found: DataFrame, model: str | None) -> None:
     if model is None:
         say("the store has no rollouts yet; bring some in: curri rollouts import FILE --model NAME")
-    else:
-        say(f"rollouts of {model}; live: share of groups of 8 expected to carry signal")
-    headings = [name.replace("_", " ") for name in found.columns]
-    for line in table(headings, found.rows()):
+    rows = [[row[name] if name in _PLAIN else _percent(row[name]) for name in _HEADINGS] for row in found.to_dicts()]
+    for line in table(list(_HEADINGS.values()), rows):
         write_line(line)
+    if model is not None:
+        say("", f"rollouts of {model}", *_LEGEND)
+
+
+def _percent(share: float | None) -> str:
+    return "-" if share is None else f"{share:6.1%}"

@@ -46,13 +46,10 @@ def _show_one(owner: type[Any], name: str, *, as_json: bool) -> None:
     if owner.source:
         write_line(f"source: {owner.source}")
     write_line("")
-    headings = ["parameter", "symbol", "default", "allowed", "what it is", "source"]
-    rows = [
-        [key, entry.symbol, _spelled(entry.default), entry.allowed, entry.doc, entry.source]
-        for key, entry in parameters.items()
-    ]
-    for line in table(headings, rows):
-        write_line(line)
+    for key, entry in parameters.items():
+        symbol = f"  ({entry.symbol})" if entry.symbol else ""
+        write_line(f"{key} = {_spelled(entry.default)}{symbol}  {entry.allowed}")
+        write_line(f"    {entry.doc}{f'; {entry.source}' if entry.source else ''}")
     write_line("")
     write_line(f"use: curri select --strategy {name} -n 512 --param NAME=VALUE")
 
