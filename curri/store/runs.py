@@ -24,6 +24,11 @@ if TYPE_CHECKING:
 RESOLUTIONS = ("trained", "dropped", "observed", "lost")
 """Events that settle a prompt of a round."""
 
+_UNSETTLED = f"""
+    mine as (select * from ledger where run_id = ?),
+    settled as (select round, prompt_id from mine where event in {RESOLUTIONS}),
+    unsettled as (select * from mine anti join settled using (round, prompt_id))"""  # noqa: S608  a constant
+
 
 @dataclass(frozen=True, slots=True)
 class Run:
@@ -163,23 +168,17 @@ class RunTable:
     def open_rounds(self, run_id: int) -> pa.Table:
         """Every ledger row of the rounds in which a prompt is not settled, in the order of writing."""
         return self._connection.arrow(
-            """with mine as (select * from ledger where run_id = ?),
-                    settled as (select round, prompt_id from mine
-                                where event in ('trained', 'dropped', 'observed', 'lost')),
-                    unsettled as (select distinct round from mine anti join settled using (round, prompt_id))
-               select l.round, l.part, l.prompt_id, l.consumer, l.event, l.probe, l.n_rollouts, l.probability, l.told
-               from ledger l join unsettled using (round) where l.run_id = ? order by l.seq, l.rowid""",
+            f"""with {_UNSETTLED}, open as (select distinct round from unsettled)
+                select l.round, l.part, l.prompt_id, l.consumer, l.event, l.probe, l.n_rollouts, l.probability, l.told
+                from ledger l join open using (round) where l.run_id = ? order by l.seq, l.rowid""",  # noqa: S608
             [run_id, run_id],
         )
 
     def in_flight(self, run_id: int) -> Ints:
         """Prompts that were handed out and are not settled, ascending."""
         table = self._connection.arrow(
-            """with mine as (select * from ledger where run_id = ?),
-                    settled as (select round, prompt_id from mine
-                                where event in ('trained', 'dropped', 'observed', 'lost'))
-               select distinct prompt_id from mine anti join settled using (round, prompt_id)
-               where event = 'issued' order by prompt_id""",
+            f"""with {_UNSETTLED}
+                select distinct prompt_id from unsettled where event = 'issued' order by prompt_id""",  # noqa: S608
             [run_id],
         )
         ids: Ints = table.column("prompt_id").to_numpy()
