@@ -31,7 +31,7 @@ test-duckdb1: $(VENV1)/.stamp-dev ## Run the whole test suite on DuckDB 1.x
 	@echo "==> Running the tests with $$($(VENV1)/bin/python -c "$$SAY_VERSIONS"), in random order."
 	@$(VENV1)/bin/python -m pytest $(ARGS)
 
-lint: $(VENV)/.stamp-dev ## Check style, types and the floors of the house
+lint: $(VENV)/.stamp-dev ## Check style, types, and which module imports which
 	@echo "==> Checking the rules of style (ruff check)."
 	@$(VENV)/bin/python -m ruff check .
 	@echo "==> Checking the formatting (ruff format --check)."

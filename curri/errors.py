@@ -194,5 +194,5 @@ def unknown_name(what: str, name: str, known: Iterable[str], *, listing: str | N
     hints = [hint for hint in (did_you_mean(name, names), f"`{listing}` lists them" if listing else None) if hint]
     return UnknownName(
         f'there is no {what} "{name}"; known: {shown or "none"}',
-        hint="; ".join(hints) or None,
+        hint=" ".join(hints) or None,
     )

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from curri.errors import InvalidParameter, UnknownPrompt, unknown_name
-from curri.types import whole_numbers
+from curri.types import prompt_id_array
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -48,7 +48,7 @@ class PromptPool:
         expected_tokens: ArrayLike | None = None,
         active: ArrayLike | None = None,
     ) -> None:
-        given = _prompt_ids(ids, "`ids` of `PromptPool`")
+        given = prompt_id_array(ids, "`ids` of `PromptPool`")
         if given.ndim != 1:
             raise InvalidParameter(f"`ids` of `PromptPool` must be a flat sequence; got shape {given.shape}")
         order = np.argsort(given, kind="stable")
@@ -101,7 +101,7 @@ class PromptPool:
             InvalidParameter: not integers.
             UnknownPrompt: names the ids that are not in the pool.
         """
-        wanted = _prompt_ids(prompt_ids, "prompt ids")
+        wanted = prompt_id_array(prompt_ids, "prompt ids")
         rows = np.searchsorted(self.ids, wanted)
         found = np.zeros(wanted.shape, dtype=np.bool_)
         inside = rows < self.ids.size
@@ -111,13 +111,14 @@ class PromptPool:
             shown = ", ".join(str(i) for i in missing[:_SHOWN]) + (", …" if missing.size > _SHOWN else "")
             raise UnknownPrompt(
                 f"{missing.size} prompt ids are not in the pool of {len(self)} prompts: {shown}",
-                hint="prompt ids are the store's own (`curri select` prints them), not row numbers of a dataset",
+                hint="ids are the store's own, which `curri select` prints, not row numbers; prompts of another split "
+                "than train, and those that join at the next round, are not in the pool",
             )
         return rows.astype(np.int64)
 
     def contains(self, prompt_ids: ArrayLike) -> Bools:
         """Whether each id is in the pool."""
-        wanted = _prompt_ids(prompt_ids, "prompt ids")
+        wanted = prompt_id_array(prompt_ids, "prompt ids")
         rows = np.minimum(np.searchsorted(self.ids, wanted), max(len(self) - 1, 0))
         return self.ids[rows] == wanted if len(self) else np.zeros(wanted.shape, dtype=np.bool_)
 
@@ -165,7 +166,7 @@ class PromptPool:
         expected_tokens: ArrayLike | None = None,
     ) -> PromptPool:
         """A pool with these prompts added; hand it to ``Curriculum.extend``."""
-        new_ids = _prompt_ids(ids, "`ids` of `PromptPool.extended`")
+        new_ids = prompt_id_array(ids, "`ids` of `PromptPool.extended`")
         n_new = new_ids.size
         new_arms = _arm_names(arms, n_new)
         return PromptPool(
@@ -178,7 +179,7 @@ class PromptPool:
 
     def restricted_to(self, ids: ArrayLike) -> PromptPool:
         """A pool of these prompts only; those that are not here are left out."""
-        keep = np.isin(self.ids, _prompt_ids(ids, "prompt ids"))
+        keep = np.isin(self.ids, prompt_id_array(ids, "prompt ids"))
         if keep.all():
             return self
         return PromptPool(
@@ -222,13 +223,6 @@ def _arm_names(arms: Sequence[str] | NDArray[Any] | None, size: int) -> Strings:
     if any(arm is None for arm in given.flat):
         raise InvalidParameter("`arms` of `PromptPool` must be names; got None among them")
     return given.astype(np.str_)
-
-
-def _prompt_ids(values: ArrayLike, what: str) -> Ints:
-    ids = whole_numbers(values)
-    if ids is None:
-        raise InvalidParameter(f"{what} must be integers; got {reprlib.repr(values)}")
-    return ids
 
 
 def _column(  # noqa: PLR0917  private, and the range is one thing

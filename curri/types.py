@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeAlias
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from curri.errors import InvalidRollouts, StoreError
+from curri.errors import InvalidParameter, InvalidRollouts, StoreError
 
 Ints: TypeAlias = NDArray[np.int64]
 Floats: TypeAlias = NDArray[np.float64]
@@ -27,6 +27,7 @@ Kind: TypeAlias = Literal["train", "probe"]
 
 LARGEST = 1e150
 """The largest reward or advantage in size: its square, and sums of many, are still floats."""
+LARGEST_COUNT = 2**31 - 1
 _SHOWN = 8
 
 
@@ -48,6 +49,7 @@ class Prompt:
         answer: the reference answer as text, or None.
         arm: the distribution it belongs to.
         metadata: every other column of the file it came from.
+        external_id: the user's own id, or None.
     """
 
     prompt_id: int
@@ -55,6 +57,7 @@ class Prompt:
     answer: str | None
     arm: str
     metadata: Mapping[str, Any]
+    external_id: str | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -181,7 +184,8 @@ class Rollouts:
             _refuse_where(large, self.prompt_ids, "advantages must be finite, or NaN where unknown")
         if self.tokens is not None:
             put("tokens", _integers("tokens", self.tokens))
-            _refuse_where(self.tokens < 0, self.prompt_ids, "tokens must be counts, 0 or more")
+            outside = (self.tokens < 0) | (self.tokens > LARGEST_COUNT)
+            _refuse_where(outside, self.prompt_ids, f"tokens must be counts, from 0 to {LARGEST_COUNT}")
         if self.truncated is not None:
             put("truncated", _flags("truncated", self.truncated))
         if self.policy_version is not None:
@@ -260,6 +264,18 @@ def whole_numbers(values: ArrayLike) -> Ints | None:
     return array.astype(np.int64) if fits else None
 
 
+def prompt_id_array(values: Any, what: str) -> Ints:
+    """Prompt ids, given as any array-like or a set, as an array.
+
+    Raises:
+        InvalidParameter: they are not whole numbers; ``what`` names them.
+    """
+    ids = whole_numbers(sorted(values) if isinstance(values, set | frozenset) else values)
+    if ids is None:
+        raise InvalidParameter(f"{what} must be integers; got {reprlib.repr(values)}")
+    return ids
+
+
 def _integers(name: str, values: ArrayLike) -> Ints:
     array = whole_numbers(values)
     if array is None or array.ndim != 1:
@@ -303,7 +319,13 @@ def _names(name: str, values: ArrayLike) -> NDArray[Any]:
         array = np.asarray([str(value) for value in array.flat])
     if array.ndim != 1 or (array.size and array.dtype.kind not in "iuU"):
         raise InvalidRollouts(f"`{name}` must be strings or integers, one a response; got {_described(array)}")
-    return array.astype(np.str_) if array.dtype.kind == "U" else _integers(name, array)
+    if array.dtype.kind != "U":
+        return _integers(name, array)
+    try:
+        "".join(array.tolist()).encode()
+    except UnicodeEncodeError as error:
+        raise InvalidRollouts(f"`{name}` must be valid Unicode; got {error.object[error.start]!r} in one") from None
+    return array.astype(np.str_)
 
 
 def _response(response: Any) -> Any:

@@ -87,7 +87,7 @@ def test_unknown_names() -> None:
     error = unknown_name("arm", "mth", ["math", "code"], listing="curri arms")
     assert isinstance(error, UnknownName)
     assert error.message == 'there is no arm "mth"; known: code, math'
-    assert error.hint == 'did you mean "math"?; `curri arms` lists them'
+    assert error.hint == 'did you mean "math"? `curri arms` lists them'
     assert unknown_name("arm", "x", []).message == 'there is no arm "x"; known: none'
     assert unknown_name("arm", "x", []).hint is None
     many = unknown_name("arm", "?", [f"arm {i:02d}" for i in range(30)])

@@ -53,7 +53,7 @@ def test_an_unknown_name_is_answered_with_the_nearest(monkeypatch: pytest.Monkey
     install(monkeypatch, PLUGIN)
     with pytest.raises(UnknownName, match='there is no strategy "mime"; known: mine, ucb, uniform') as caught:
         registry.strategy("mime")
-    assert caught.value.hint == 'did you mean "mine"?; `curri strategies` lists them'
+    assert caught.value.hint == 'did you mean "mine"? `curri strategies` lists them'
     with pytest.raises(UnknownName) as caught:
         registry.strategy("UCB")
     assert 'did you mean "ucb"?' in str(caught.value.hint)

@@ -145,7 +145,7 @@ def test_the_largest_reward_is_taken() -> None:
         ("solved", [0, 1], "`solved` must have one entry a response, 3 in all; got 2"),
         ("advantages", [0, np.inf, 1], "advantages must be finite, or NaN where unknown; 1 of 3"),
         ("advantages", 0.5, "`advantages` must have one entry a response, 3 in all; got a single value"),
-        ("tokens", [1, -1, 1], "tokens must be counts, 0 or more; 1 of 3"),
+        ("tokens", [1, -1, 1], "tokens must be counts, from 0 to 2147483647; 1 of 3"),
         ("tokens", [1, 2.5, 1], "`tokens` must be a flat sequence of integers"),
         ("truncated", ["yes", "no", "no"], "`truncated` must be a flat sequence of booleans"),
         ("truncated", [0, 1, 2], "`truncated` must be a flat sequence of booleans"),

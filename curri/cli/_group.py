@@ -85,6 +85,8 @@ def _is_interrupt(error: BaseException | None) -> bool:
 def _reported(error: Exception, words: list[str]) -> int:
     """Tell the user; gives the exit code."""
     code, message, hint, exit_code = _described(error, words)
+    if exit_code == EXIT_USAGE and not message and "--json" not in words:
+        return exit_code  # a group without a command: its help has been shown
     if "--debug" in words:
         traceback.print_exception(error)
     if "--json" in words:

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Annotated, TypeAlias
 
 import typer
 
+from curri.cli._output import say
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
@@ -37,12 +39,21 @@ RejectedOption: TypeAlias = Annotated[
 
 
 @contextlib.contextmanager
-def opened(path: Path, *, create: bool = False) -> Iterator[PromptStore]:
-    """The store, closed at the end."""
+def opened(path: Path, *, create: bool = False, read_only: bool = False) -> Iterator[PromptStore]:
+    """The store, closed at the end.
+
+    With ``read_only``, the copy that a run last published does while the run holds the store, and its age is said.
+    """
     from curri.store import open_store
 
-    store = open_store(path, create=create)
+    store = open_store(path, create=create, read_only=read_only)
+    if store.snapshot_age is not None:
+        say(f"a run holds {path}: this is a copy it published {_ago(store.snapshot_age)}")
     try:
         yield store
     finally:
         store.close()
+
+
+def _ago(seconds: float) -> str:
+    return f"{seconds:.0f} seconds ago" if seconds < 120 else f"{seconds / 60:.0f} minutes ago"

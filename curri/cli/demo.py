@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import shlex
+import shutil
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -64,10 +66,12 @@ def _page(result: DemoResult) -> list[str]:
 def _commands(result: DemoResult) -> list[str]:
     store = f"--store {shlex.quote(result.store)}"
     run = result.row("ucb").run
+    # From `make demo` the program is not on the PATH, and has to be named as it was called.
+    program = "curri" if shutil.which("curri") or not os.access(sys.argv[0], os.X_OK) else os.path.relpath(sys.argv[0])
     return [
-        f"curri estimate {store} --model run:{run}",
-        f"curri select {store} --strategy ucb --model run:{run} -n 3",
-        f"curri explain 1 {store} --run {run}",
+        f"{program} estimate {store} --model run:{run}",
+        f"{program} select {store} --strategy ucb --model run:{run} -n 3",
+        f"{program} explain 1 {store} --run {run}",
     ]
 
 

@@ -49,7 +49,7 @@ def estimate(
     from curri.analysis import estimate_prompts
     from curri.exchange import write_jsonl
 
-    with opened(store) as opened_store:
+    with opened(store, read_only=True) as opened_store:
         name = opened_store.rollouts.evidence_model(model)
         found = estimate_prompts(opened_store, name) if per_prompt else by_arm(opened_store, name)
     if output is not None and str(output) != "-":

@@ -24,7 +24,7 @@ def explain(
     from curri.exchange import find_prompt
     from curri.scheduler import Scheduler
 
-    with opened(store) as opened_store:
+    with opened(store, read_only=True) as opened_store:
         prompt_id = find_prompt(opened_store, prompt, own_id=own_id)
         found = Scheduler(opened_store, run=run).explain(prompt_id)
     if as_json:

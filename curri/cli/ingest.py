@@ -10,6 +10,7 @@ import typer
 from curri.cli._group import EXIT_PARTLY
 from curri.cli._options import DEFAULT_STORE, DebugOption, JsonOption, RejectedOption, StoreOption, opened
 from curri.cli._output import count, document, progress, say, table
+from curri.errors import InvalidData
 
 if TYPE_CHECKING:
     from curri.exchange import IngestReport
@@ -53,6 +54,9 @@ def ingest(
         "id_column": id_column,
         "split_column": split_column,
     }
+    missing = [source for source in sources if not _is_there(source)]
+    if missing and len(sources) > 1:
+        raise InvalidData(f"there is no file {missing[0]}", hint="nothing was ingested: name files that exist")
     reports = []
     with opened(store) as opened_store:
         for source in sources:
@@ -64,8 +68,14 @@ def ingest(
         document({"sources": [_as_dict(report) for report in reports], "prompts_in_store": total})
     else:
         say(f"the store {store} has {count(total, 'prompt')} now")
-    if any(report.rejected for report in reports):
+    if any(report.rejected or report.other_split for report in reports):
         raise typer.Exit(EXIT_PARTLY)
+
+
+def _is_there(source: str) -> bool:
+    from curri.exchange import is_gym
+
+    return source == "-" or is_gym(source) or Path(source).exists()
 
 
 def _load(
@@ -101,6 +111,11 @@ def _tell(report: IngestReport) -> None:
             say(f"  … and {len(largest) - 20} more arms")
     if report.held_out:
         say(f"  {count(report.held_out, 'row')} of a split other than train: kept out of `curri select`")
+    if report.other_split:
+        say(
+            f"  {count(report.other_split, 'row')} of prompts that are in another split already, which stays:",
+            "    a prompt ingested to train on is not held out by this file, and the other way round",
+        )
     if report.other_arm:
         say(f"  {count(report.other_arm, 'row')} of prompts that have another arm already, which stays:")
         say(
@@ -112,6 +127,8 @@ def _tell(report: IngestReport) -> None:
     if report.rejected:
         say(f"  rejected rows, with reasons, are in {report.rejected_path}:")
         say(*(f"    line {line}: {reason}" for line, reason in report.rejected_examples))
+        more = report.rejected - len(report.rejected_examples)
+        say(*([f"    … and {more} more"] if more else []))
     say(*(f"  note: {note}" for note in report.notes))
 
 

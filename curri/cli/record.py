@@ -29,7 +29,11 @@ def record(
     ],
     run: RunOption,
     partial: Annotated[
-        bool, typer.Option("--partial", help="More results of the same prompts follow: leave them open.")
+        bool,
+        typer.Option(
+            "--partial",
+            help="More results of these prompts follow. Give rows a rollout_id: else a repeat counts twice.",
+        ),
     ] = False,
     consumer: ConsumerOption = "main",
     store: StoreOption = DEFAULT_STORE,
@@ -51,6 +55,8 @@ def record(
     with opened(store) as opened_store:
         scheduler = Scheduler(opened_store, run=run, consumer=consumer)
         for part in parts:
+            scheduler.refuse_unplaceable(part.prompt_ids, part.round)
+        for part in parts:
             told = scheduler.tell(
                 part.prompt_ids,
                 part.rewards,
@@ -71,7 +77,7 @@ def record(
     say(f"{run}: {count(new, 'response')} recorded" + (f", {repeated:,} were there already" if repeated else ""))
     if unissued:
         ids = ", ".join(map(str, unissued[:_SHOWN])) + (", …" if len(unissued) > _SHOWN else "")
-        say(f"  {count(len(unissued), 'prompt')} not in flight, counted as evidence only: {ids}")
+        say(f"  {count(len(unissued), 'prompt')} late or never handed out, counted as evidence only: {ids}")
     for number in closed:
         say(f"  round {number} is closed")
     if not closed and new:

@@ -58,7 +58,7 @@ def select(
         raise typer.BadParameter("--next and --consumer belong to a run: name it with --run")
     if run is None and strategy is None:
         raise typer.BadParameter("name a strategy with --strategy, or a run with --run")
-    with opened(store) as opened_store:
+    with opened(store, read_only=run is None or dry_run) as opened_store:
         name = _strategy_name(opened_store, strategy, run)
         parameters = _parameters(name, parameter or [], seed)
         if run is None:
@@ -120,7 +120,7 @@ def _hand_out(selection: Selection, output: Path, *, run: str | None, as_json: b
         say(
             f"round {selection.ticket.round} of {run} is not recorded yet: "
             f"here it is again, {count(len(selection), 'prompt')}",
-            "  (curri record takes its results; --next opens another round)",
+            "  (-n does not apply; curri record takes its results; --next opens another round)",
         )
     if dry_run:
         say("dry run: nothing was stored")

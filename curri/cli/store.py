@@ -29,7 +29,7 @@ def init(store: StoreOption = DEFAULT_STORE, as_json: JsonOption = False, debug:
 @app.command("info")
 def info(store: StoreOption = DEFAULT_STORE, as_json: JsonOption = False, debug: DebugOption = False) -> None:
     """Show what a store holds."""
-    with opened(store) as opened_store:
+    with opened(store, read_only=True) as opened_store:
         found = _summary(opened_store)
     if as_json:
         document(found)
@@ -72,7 +72,6 @@ def _summary(store: Any) -> dict[str, Any]:
 
 
 def _run_summary(store: Any, name: str) -> dict[str, Any]:
-
     run = store.runs.get(name)
     events = store.runs.event_counts(run.run_id)
     rounds = store.connection.value(

@@ -17,7 +17,7 @@ from curri.errors import InvalidParameter, PoolExhausted, StateMismatch, Unknown
 from curri.parameters import check_declared, choice, declared, integer, real, switch
 from curri.pool import PromptPool
 from curri.state import COLUMN_PREFIX, PROMPT_IDS, StateChange, same_value
-from curri.types import Admission, Rollouts, Selection, Ticket
+from curri.types import Admission, Rollouts, Selection, Ticket, prompt_id_array
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -107,7 +107,7 @@ class Curriculum(ABC):
 
     pool: PromptPool = dataclasses.field(kw_only=False)
     seed: int = integer(default=0, low=0, doc="seed of every random decision")
-    group_size: int = integer(default=8, low=1, high=2**31 - 1, symbol="G", doc="rollouts of a prompt in one round")
+    group_size: int = integer(default=8, low=1, high=1_000_000, symbol="G", doc="rollouts of a prompt in one round")
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
@@ -230,12 +230,27 @@ class Curriculum(ABC):
             responses = rollouts.responses if "responses" in self.tags else None
             self._buffer.append(rollouts.with_columns(responses=responses, extras={}))
 
-    def advance(self) -> None:
-        """Close a round: take in announced prompts, then fold what was told."""
+    @property
+    def has_announced(self) -> bool:
+        """Whether prompts are announced that the next ``advance`` takes in."""
+        return self._announced is not None
+
+    def advance(self, *, hold: ArrayLike | None = None) -> None:
+        """Close a round: take in announced prompts, then fold what was told.
+
+        Args:
+            hold: ids of prompts whose groups are not complete yet; what was told of them waits.
+        """
         if self._announced is not None:
             self._adopt(self._announced)
-        evidence, repeated = gather(self._buffer, self.pool.rows, self._seen)
-        self._buffer = []
+        ready, waiting = self._buffer, []
+        held = np.empty(0, dtype=np.int64) if hold is None else prompt_id_array(hold, "`hold` of `advance`")
+        if held.size:
+            waits = [np.isin(part.prompt_ids, held) for part in self._buffer]
+            waiting = [part.take(mask) for part, mask in zip(self._buffer, waits, strict=True) if mask.any()]
+            ready = [part.take(~mask) for part, mask in zip(self._buffer, waits, strict=True) if not mask.all()]
+        evidence, repeated = gather(ready, self.pool.rows, self._seen)
+        self._buffer = waiting
         self._fold(evidence)
         self._folded += len(evidence)
         self._repeated += repeated
@@ -460,8 +475,7 @@ class Curriculum(ABC):
                 f'`{self.name}` has no probe rollouts; `kind` of `ask` must be "train"',
                 hint="`curri strategies` shows which strategies score prompts by probes",
             )
-        given = sorted(exclude) if isinstance(exclude, set | frozenset) else exclude
-        excluded = np.unique(self.pool.rows([] if given is None else given))
+        excluded = np.unique(self.pool.rows([] if exclude is None else prompt_id_array(exclude, "`exclude` of `ask`")))
         gone = np.bincount(self.pool.arms[excluded[self.pool.active[excluded]]], minlength=len(self.pool.arm_names))
         supply = self.pool.arm_sizes - gone
         counts = None if quota is None else self._checked_quota(quota, size)

@@ -118,6 +118,12 @@ class UCB(Curriculum):
         weights = self._weights(request.supply)
         if self.draw == "replacement":
             return self._drawn_with_replacement(request, weights)
+        if request.supply[weights > 0].sum() < request.n:
+            self._fall_back(
+                "arms_exhausted",
+                "the arms with weight have too few prompts for the batch; the rest of it is spread over the other arms "
+                "by their size (a higher `temperature` gives them weight)",
+            )
         if self.draw == "successive":
             counts = successive_counts(weights, request.supply, request.n, self._rng)
             return self._drawn(request, counts, self._successive_probability(request, weights))

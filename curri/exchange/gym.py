@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from curri.store import PromptStore
 
 SCHEME = "gym:"
+LARGEST = 10_000_000
+"""Prompts that one source may make."""
 CHUNK = 500
 """Prompts of one transaction; they are slow to make, so that a chunk of files would show no progress."""
 
@@ -121,9 +123,9 @@ def parse_gym(spec: str) -> tuple[GymTask, Any]:
         raise unknown_name("reasoning-gym task", name, datasets)
     config = datasets[name][1]
     given = {"size": SIZE, "seed": SEED} | _parsed(name, config, query)
-    for key, low in (("size", 1), ("seed", 0)):
-        if given[key] is None or given[key] < low:
-            raise InvalidParameter(f"`{key}` of `{name}` must be an int in [{low}, inf); got {given[key]}")
+    for key, low, high in (("size", 1, LARGEST), ("seed", 0, 2**63 - 1)):
+        if given[key] is None or not low <= given[key] <= high:
+            raise InvalidParameter(f"`{key}` of `{name}` must be an int in [{low}, {high}]; got {given[key]}")
     size, seed = given.pop("size"), given.pop("seed")
     defaults = {field.name: field.default for field in dataclasses.fields(config)}
     parameters = {key: value for key, value in given.items() if value != defaults[key]}

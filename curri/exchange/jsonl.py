@@ -210,7 +210,7 @@ def _loads_checked(text: str) -> Any:
     try:
         return _loads(text, _long_integer)
     except json.JSONDecodeError as error:
-        raise InvalidData(f"not JSON: {error.msg} at character {error.pos + 1}") from None
+        raise InvalidData(f"not JSON: {error.msg.removesuffix(' at')} at character {error.pos + 1}") from None
     except RecursionError:
         raise InvalidData(TOO_DEEP) from None
 

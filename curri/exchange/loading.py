@@ -53,6 +53,7 @@ class IngestReport:
         other_arm: rows whose prompt has another arm in the store; that one stays.
         other_arm_examples: the first of them.
         held_out: rows in a split that ``select`` leaves alone.
+        other_split: rows whose prompt is in another split of the store; that one stays.
         rejected: rows that were refused.
         rejected_path: the file they are in, or None.
         rejected_examples: the first of them, as (line, reason).
@@ -68,6 +69,7 @@ class IngestReport:
     other_arm: int
     other_arm_examples: tuple[OtherArm, ...] = ()
     held_out: int = 0
+    other_split: int = 0
     rejected: int = 0
     rejected_path: Path | None = None
     rejected_examples: tuple[tuple[int, str], ...] = ()
@@ -85,7 +87,7 @@ class PromptLoader:
     def __init__(self, store: PromptStore) -> None:
         self._store = store
         self._seen = np.zeros(0, dtype=np.bool_)
-        self.counts = {"added": 0, "present": 0, "repeated": 0, "other_arm": 0, "held_out": 0}
+        self.counts = {"added": 0, "present": 0, "repeated": 0, "other_arm": 0, "held_out": 0, "other_split": 0}
         self.arms: dict[str, int] = {}
         self.examples: list[OtherArm] = []
 
@@ -104,7 +106,11 @@ class PromptLoader:
         self.counts["present"] += int((~added.is_new & known).sum())
         self.counts["repeated"] += int((~added.is_new & ~known).sum())
         self.counts["other_arm"] += int(added.other_arm.size)
-        self.counts["held_out"] += sum(prompt.split not in (None, "train") for prompt in prompts)
+        elsewhere = set(added.other_split.tolist())
+        self.counts["other_split"] += len(elsewhere)
+        self.counts["held_out"] += sum(
+            place not in elsewhere and prompt.split not in (None, "train") for place, prompt in enumerate(prompts)
+        )
         for prompt in prompts:
             self.arms[prompt.arm] = self.arms.get(prompt.arm, 0) + 1
         self._note_other_arms(lines, prompts, added)

@@ -18,7 +18,9 @@ if TYPE_CHECKING:
     from curri.exchange.jsonl import Row
     from curri.types import Kind
 
-_FROM_SELECT = frozenset({"prompt_id", "prompt", "answer", "arm", "n_rollouts", "probability", "round", "metadata"})
+_FROM_SELECT = frozenset(
+    {"prompt_id", "id", "prompt", "answer", "arm", "n_rollouts", "probability", "round", "metadata"}
+)
 """Columns of a selection; results may carry them along."""
 
 _SHOWN = 3

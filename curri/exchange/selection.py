@@ -25,6 +25,7 @@ def selection_rows(selection: Selection) -> Iterator[dict[str, Any]]:
     for prompt, n_rollouts, probability in zip(*columns, strict=True):
         yield {
             "prompt_id": prompt.prompt_id,
+            "id": prompt.external_id,
             "prompt": prompt.prompt,
             "answer": prompt.answer,
             "arm": prompt.arm,

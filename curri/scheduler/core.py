@@ -4,19 +4,21 @@ from __future__ import annotations
 
 import contextlib
 import json
-import weakref
+import threading
+import time
+from collections import Counter
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
 
-from curri.errors import CurriError, InvalidRollouts, RunMismatch, WriteFailed
+from curri.errors import CurriError, InvalidParameter, InvalidRollouts, RunMismatch, StoreError, WriteFailed
 from curri.parameters import declared, refuse_unknown
 from curri.registry import strategy as strategy_class
 from curri.scheduler.rounds import OpenRounds
 from curri.store import RUN_MODEL, LedgerRows, Source
-from curri.types import Ticket
+from curri.types import Ticket, prompt_id_array
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -30,6 +32,11 @@ if TYPE_CHECKING:
 SNAPSHOT_SHARE = 0.1
 SNAPSHOT_FLOOR = 4 << 20
 """A full snapshot is written when the deltas since the last one exceed this share of it, and this many bytes."""
+
+PUBLISH_FIRST, PUBLISH_EVERY = 60.0, 300.0
+"""Seconds a run holds the store before it publishes a copy, and between two of them."""
+
+_APART = "tell probes and training rollouts apart"
 
 NEVER_ISSUED = -1
 """The round of responses to prompts that were never handed out."""
@@ -47,6 +54,7 @@ class RunCore:
         self.run = run
         self.curriculum = curriculum
         self.broken = False
+        self.lock = threading.RLock()
         self._source_id = store.rollouts.source_id(Source(RUN_MODEL + run.name, run_id=run.run_id))
         self._pool_version = store.prompts.version
         self._seq = 0
@@ -56,7 +64,8 @@ class RunCore:
         self._events = store.runs.event_counts(run.run_id)
         table = store.runs.open_rounds(run.run_id)
         self.rounds = OpenRounds.from_ledger(table, curriculum.pool, run.name, store.texts.fetch)
-        store.before_close(self.save_snapshot)
+        self._publish_at = time.monotonic() + PUBLISH_FIRST
+        store.before_close(run.name, self.save_snapshot)
 
     # ---- making one ---------------------------------------------------------------------------------------------
 
@@ -93,15 +102,19 @@ class RunCore:
         self, consumer: str, n: int, kind: Kind, exclude: ArrayLike | None, quota: Mapping[str, int] | None
     ) -> Selection:
         """Open a round for a consumer."""
-        self._announce_new_prompts()
-        busy = self.rounds.in_flight
-        excluded = busy if exclude is None else np.union1d(busy, np.asarray(exclude, dtype=np.int64))
+        wanted = None if exclude is None else prompt_id_array(exclude, "`exclude` of `ask`")
         with self._writing():
+            if self.curriculum.has_announced and not len(self.rounds):
+                self.curriculum.advance()  # nothing is under way that new prompts could disturb
+            busy = self.rounds.in_flight
+            excluded = busy if wanted is None else np.union1d(busy, wanted)
             selection = self.curriculum.ask(n, kind=kind, exclude=excluded, quota=quota)
             return self._hand_out(selection, consumer, part=0)
 
     def top_up(self, consumer: str, ticket: Ticket) -> Selection | None:
         """Ask the strategy for extra rollouts in an open round; settled prompts get none."""
+        if ticket.run not in ("", self.run.name):
+            raise InvalidParameter(f'`ticket` is of run "{ticket.run}"; this is run "{self.run.name}"')
         with self._writing():
             round_ = self.rounds.get(ticket.round)
             selection = self.curriculum.top_up(ticket) if round_ is not None else None
@@ -113,8 +126,12 @@ class RunCore:
 
     def look_ahead(self, n: int) -> Selection:
         """What the next new round would be, without opening it: a copy of the strategy is asked."""
+        self._announce_new_prompts()
         copy = type(self.curriculum)(self.curriculum.pool, **self.curriculum.parameters)
         copy.load_state_dict(self.curriculum.state_dict())
+        if not len(self.rounds):
+            copy.extend(self.store.pool())
+            copy.advance()
         return replace(copy.ask(n, exclude=self.rounds.in_flight), fetch=self.store.texts.fetch)
 
     def _hand_out(self, selection: Selection, consumer: str, part: int) -> Selection:
@@ -126,16 +143,16 @@ class RunCore:
     def tell(
         self, consumer: str, rollouts: Rollouts, number: int | None, event: str | None, reason: str | None
     ) -> tuple[int, int, Ints, tuple[int, ...]]:
-        """Record outcomes; gives new, repeated, prompts not in flight, and rounds closed."""
-        prompt_ids, group = np.unique(rollouts.prompt_ids, return_inverse=True)
-        self.curriculum.check_known(prompt_ids)
-        rounds, told, settled = self._placed(prompt_ids, number)
-        named = rollouts.rollout_ids is not None
-        repeated = self._stored(rollouts) if named else _occurrence(group) < np.where(settled, told, 0)[group]
+        """Record outcomes; gives new, repeated, prompts not in flight with new ones, and rounds closed."""
         with self._writing():
+            prompt_ids, group = np.unique(rollouts.prompt_ids, return_inverse=True)
+            rounds, told, settled = self.place(prompt_ids, number)
+            rollouts = self._of_kind(rollouts, rounds[~settled])
+            repeated = self._repeated(rollouts, group, rounds, np.where(settled, told, 0))
             new, group = rollouts.take(~repeated), group[~repeated]
             ordinal = told[group] + _occurrence(group)
             counts = told + np.bincount(group, minlength=prompt_ids.size)
+            stored = _rows(new, rounds[group], ordinal)
             self._learn(new, group, prompt_ids.size)
             more = (counts > told) & (rounds != NEVER_ISSUED)
             recorded = more & (settled | (event is None))
@@ -146,8 +163,8 @@ class RunCore:
             if event is not None:
                 ledger += self._settle(prompt_ids[in_flight], event, reason, consumer)
             closed = self._close(rounds[in_flight])
-            self._commit(ledger, self._rows(new, rounds[group], ordinal))
-        return len(new), int(repeated.sum()), prompt_ids[~in_flight], closed
+            self._commit(ledger, stored)
+        return len(new), int(repeated.sum()), prompt_ids[~in_flight & (counts > told)], closed
 
     def resolve(self, consumer: str, prompt_ids: Ints, event: str, reason: str | None) -> tuple[int, ...]:
         """Settle prompts in flight; gives the rounds this closed."""
@@ -160,8 +177,8 @@ class RunCore:
 
     def abandon(self, consumer: str, heir: str) -> list[tuple[int, int]]:
         """Hand what a consumer holds to another; gives (round, part) of it."""
-        moved = self.rounds.of_consumer(consumer)
         with self._writing():
+            moved = self.rounds.of_consumer(consumer)
             self._commit([self.rounds.hand_over(number, part, heir) for number, part in moved])
         return moved
 
@@ -183,8 +200,14 @@ class RunCore:
 
     # ---- telling ------------------------------------------------------------------------------------------------
 
-    def _placed(self, prompt_ids: Ints, number: int | None) -> tuple[Ints, Ints, Bools]:
-        """For each prompt: its round, how many responses it has there, and whether it is settled there."""
+    def place(self, prompt_ids: Ints, number: int | None) -> tuple[Ints, Ints, Bools]:
+        """For each prompt: its round, how many responses it has there, and whether it is settled there.
+
+        Raises:
+            UnknownPrompt: an id is not in the pool.
+            InvalidRollouts: round ``number`` never had one of them.
+        """
+        self.curriculum.check_known(prompt_ids)
         rounds = np.full(prompt_ids.size, NEVER_ISSUED, dtype=np.int64)
         told = np.zeros(prompt_ids.size, dtype=np.int64)
         settled = np.ones(prompt_ids.size, dtype=np.bool_)
@@ -213,7 +236,34 @@ class RunCore:
         placed = np.array(pairs, dtype=np.int64).reshape(-1, 2)
         return placed[:, 0], placed[:, 1]
 
-    def _stored(self, rollouts: Rollouts) -> Bools:
+    def _of_kind(self, rollouts: Rollouts, rounds: Ints) -> Rollouts:
+        """The rollouts as what they were handed out for: probes told without a word are still probes."""
+        opened = [self.rounds.get(number) for number in np.unique(rounds[rounds >= 0]).tolist()]
+        kinds = {round_.kind for round_ in opened if round_ is not None}
+        if len(kinds) > 1:
+            raise InvalidRollouts("some of these prompts were handed out as probes, some to train on", hint=_APART)
+        return rollouts.with_columns(kind="probe") if kinds == {"probe"} else rollouts
+
+    def _repeated(self, rollouts: Rollouts, group: NDArray[np.intp], rounds: Ints, told: Ints) -> Bools:
+        """Which responses are there already.
+
+        Named ones are known by their names. Unnamed ones of a settled prompt repeat what was told for it if every one
+        of their rewards is among those; else they are late ones that nobody has seen.
+        """
+        if rollouts.rollout_ids is not None:
+            return self._known_names(rollouts)
+        repeated = _occurrence(group) < told[group]
+        if repeated.any():
+            prompt_ids = np.unique(rollouts.prompt_ids)
+            places = np.unique(group[repeated])
+            known = self.store.rollouts.rewards_of(self._source_id, prompt_ids[places], rounds[places])
+            for place, rewards in zip(places.tolist(), known, strict=True):
+                mine = repeated & (group == place)
+                if Counter(rollouts.rewards[mine].tolist()) - Counter(rewards.tolist()):
+                    repeated &= ~mine
+        return repeated
+
+    def _known_names(self, rollouts: Rollouts) -> Bools:
         """Which responses repeat a named one of this run, or an earlier one of this call."""
         names = np.asarray(rollouts.rollout_ids).astype(np.str_)
         pairs = np.rec.fromarrays([rollouts.prompt_ids, names])
@@ -255,31 +305,8 @@ class RunCore:
     def _close(self, numbers: Ints) -> tuple[int, ...]:
         closed = self.rounds.close_settled(numbers.tolist())
         for _ in closed:
-            self.curriculum.advance()
+            self.curriculum.advance(hold=self.rounds.in_flight)
         return closed
-
-    @staticmethod
-    def _rows(new: Rollouts, rounds: Ints, ordinal: Ints) -> pa.Table | None:
-        if not len(new):
-            return None
-        columns: dict[str, Any] = {
-            "prompt_id": new.prompt_ids,
-            "sample": ordinal.astype(np.int32),
-            "reward": new.rewards,
-            "solved": pa.array(new.solved, from_pandas=True),
-            "round": rounds.astype(np.int32),
-            "probe": np.full(len(new), new.kind == "probe"),
-        }
-        optional = {
-            "advantage": None if new.advantages is None else pa.array(new.advantages, from_pandas=True),
-            "tokens": None if new.tokens is None else new.tokens.astype(np.int32),
-            "truncated": new.truncated,
-            "policy_version": new.policy_version,
-            "rollout_id": None if new.rollout_ids is None else pa.array(new.rollout_ids.astype(np.str_).tolist()),
-            "response": None if new.responses is None else pa.array([_text(r) for r in new.responses], pa.string()),
-            "extras": _extras(new.extras, len(new)),
-        }
-        return pa.table(columns | {name: column for name, column in optional.items() if column is not None})
 
     # ---- writing ------------------------------------------------------------------------------------------------
 
@@ -293,14 +320,20 @@ class RunCore:
 
     @contextlib.contextmanager
     def _writing(self) -> Iterator[None]:
-        self.check_usable()
-        self.broken = True
-        try:
-            yield
-        except CurriError as error:
-            self.broken = isinstance(error, WriteFailed)
-            raise
-        self.broken = False
+        """One caller at a time; anything but a refusal of the caller's input leaves the core unusable."""
+        with self.lock:
+            self.check_usable()
+            if self.store.read_only:
+                raise StoreError(f"the store {self.store.path} is open for reading only", hint="open it to write")
+            self._announce_new_prompts()
+            try:
+                yield
+            except CurriError as error:
+                self.broken = isinstance(error, WriteFailed)
+                raise
+            except BaseException:
+                self.broken = True
+                raise
 
     def _commit(self, ledger: list[LedgerRows], rollouts: pa.Table | None = None) -> None:
         with self.store.transaction():
@@ -309,6 +342,7 @@ class RunCore:
                 self.store.rollouts.append(self._source_id, rollouts)
             self.store.runs.append_ledger(self.run.run_id, self._seq, ledger)
             self._write_state()
+        self._publish_when_due()
         for rows in ledger:
             self._events[rows.event] = self._events.get(rows.event, 0) + int(rows.prompt_ids.size)
 
@@ -327,9 +361,17 @@ class RunCore:
 
     def save_snapshot(self) -> None:
         """Write the whole state if it changed since the last snapshot."""
-        if self._delta_bytes and not self.broken:
+        if self._delta_bytes and not self.broken and not self.store.read_only:
             with self._writing(), self.store.transaction():
                 self._write_snapshot()
+
+    def _publish_when_due(self) -> None:
+        """Now and then, at most one part in a hundred of the time, give other processes a copy to read."""
+        if time.monotonic() < self._publish_at:
+            return
+        self.store.checkpoint()
+        seconds = self.store.publish()
+        self._publish_at = time.monotonic() + max(PUBLISH_EVERY, 100 * seconds)
 
     def _announce_new_prompts(self) -> None:
         if self._pool_version != self.store.prompts.version:
@@ -368,12 +410,10 @@ def _informed(
     curriculum: Curriculum = owner(store.pool(), **parameters)
     evidence_model = store.rollouts.evidence_model(model)
     if evidence_model is not None and len(curriculum.pool):
-        curriculum.tell(store.rollouts.read(evidence_model, last_id=int(curriculum.pool.ids[-1])))
+        for kind in ("train", "probe"):
+            curriculum.tell(store.rollouts.read(evidence_model, last_id=int(curriculum.pool.ids[-1]), kind=kind))
         curriculum.advance()
     return curriculum, evidence_model
-
-
-_CORES: weakref.WeakKeyDictionary[PromptStore, dict[str, RunCore]] = weakref.WeakKeyDictionary()
 
 
 def core_of(
@@ -385,18 +425,22 @@ def core_of(
         RunMismatch: the run has another strategy, model or parameter.
         UnknownName: the run does not exist and no strategy was named.
     """
-    cores = _CORES.setdefault(store, {})
-    core = cores.get(name)
-    if core is None or core.broken:
-        run = store.runs.find(name) if strategy is not None else store.runs.get(name)
-        if run is None and strategy is not None:
-            core = RunCore.create(store, strategy, name, model, parameters)
-        elif run is not None:
-            _check_same(run, strategy, model, parameters)
-            core = RunCore.reopen(store, run)
-        cores[name] = core  # type: ignore[assignment]  # one of the two branches was taken
-    _check_same(cores[name].run, strategy, model, parameters)
-    return cores[name]
+    with _CORES_LOCK:
+        core: RunCore | None = store.attached.get(name)
+        if core is None or core.broken:
+            run = store.runs.find(name) if strategy is not None else store.runs.get(name)
+            if run is None:
+                core = RunCore.create(store, str(strategy), name, model, parameters)
+            else:
+                _check_same(run, strategy, model, parameters)
+                core = RunCore.reopen(store, run)
+            store.attached[name] = core
+        _check_same(core.run, strategy, model, parameters)
+        return core
+
+
+_CORES_LOCK = threading.Lock()
+"""Two threads that open the same run get the same core."""
 
 
 def _check_same(run: Run, strategy: str | None, model: str | None, parameters: dict[str, Any]) -> None:
@@ -417,6 +461,41 @@ def _check_same(run: Run, strategy: str | None, model: str | None, parameters: d
             )
 
 
+def _rows(new: Rollouts, rounds: Ints, ordinal: Ints) -> pa.Table | None:
+    """Responses as rows of the store.
+
+    Raises:
+        InvalidRollouts: a text or an extra that cannot be stored.
+    """
+    if not len(new):
+        return None
+    columns: dict[str, Any] = {
+        "prompt_id": new.prompt_ids,
+        "sample": ordinal.astype(np.int32),
+        "reward": new.rewards,
+        "solved": pa.array(new.solved, from_pandas=True),
+        "round": rounds.astype(np.int32),
+        "probe": np.full(len(new), new.kind == "probe"),
+    }
+    try:
+        names = None if new.rollout_ids is None else pa.array(new.rollout_ids.astype(np.str_).tolist(), pa.string())
+        texts = None if new.responses is None else pa.array([_text(r) for r in new.responses], pa.string())
+        extras = _extras(new.extras, len(new))
+    except (TypeError, ValueError, pa.ArrowException) as error:
+        message = f"`responses`, `rollout_ids` or `extras` hold what cannot be stored ({type(error).__name__}: {error})"
+        raise InvalidRollouts(message, hint="texts must be valid Unicode, extras numbers, booleans or texts") from error
+    optional = {
+        "advantage": None if new.advantages is None else pa.array(new.advantages, from_pandas=True),
+        "tokens": None if new.tokens is None else new.tokens.astype(np.int32),
+        "truncated": new.truncated,
+        "policy_version": new.policy_version,
+        "rollout_id": names,
+        "response": texts,
+        "extras": extras,
+    }
+    return pa.table(columns | {name: column for name, column in optional.items() if column is not None})
+
+
 def _occurrence(group: NDArray[np.intp]) -> Ints:
     """For each entry, how often its value came before, shape of ``group``."""
     order = np.argsort(group, kind="stable")
@@ -435,4 +514,5 @@ def _extras(extras: Mapping[str, NDArray[Any]], size: int) -> pa.Array | None:
     if not extras:
         return None
     columns = {name: column.tolist() for name, column in extras.items()}
-    return pa.array([json.dumps({name: column[i] for name, column in columns.items()}) for i in range(size)])
+    rows = ({name: column[i] for name, column in columns.items()} for i in range(size))
+    return pa.array([json.dumps(row, allow_nan=False) for row in rows])

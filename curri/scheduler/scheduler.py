@@ -10,7 +10,7 @@ import numpy as np
 from curri.errors import InvalidParameter
 from curri.scheduler.core import core_of
 from curri.store.runs import RESOLUTIONS
-from curri.types import Rollouts
+from curri.types import Rollouts, prompt_id_array
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -30,7 +30,8 @@ class Told:
     Attributes:
         new: responses recorded.
         repeated: responses that were there already; they changed nothing.
-        unissued: ids of prompts that were not in flight: late ones, and ones never handed out. They count as evidence.
+        unissued: ids of prompts with new responses that were not in flight: late ones, and ones never handed out. They
+            count as evidence.
         closed: rounds that this call closed.
     """
 
@@ -111,6 +112,8 @@ class Scheduler:
 
         Raises:
             PoolExhausted: fewer prompts may be picked than were asked for.
+            InvalidParameter, UnknownPrompt, UnknownName: a wrong argument.
+            WriteFailed: the store could not be written to, now or before.
         """
         self._core.check_usable()
         while reissue and self._to_reissue:
@@ -119,8 +122,20 @@ class Scheduler:
                 return selection
         return self._core.ask(self.consumer, n, kind, exclude, quota)
 
+    def refuse_unplaceable(self, prompt_ids: ArrayLike, round: int | None) -> None:  # noqa: A002  as in ``tell``
+        """Raise what ``tell`` would raise about prompts and round, and change nothing.
+
+        Raises:
+            InvalidRollouts, UnknownPrompt: as ``tell``.
+        """
+        self._core.place(np.unique(prompt_id_array(prompt_ids, "`prompt_ids`")), round)
+
     def look_ahead(self, n: int) -> Selection:
-        """What the next new round would be, without opening it."""
+        """What the next new round would be, without opening it.
+
+        Raises:
+            PoolExhausted: fewer prompts may be picked than were asked for.
+        """
         self._core.check_usable()
         return self._core.look_ahead(n)
 
@@ -141,7 +156,7 @@ class Scheduler:
         policy_version: ArrayLike | None = None,
         rollout_ids: ArrayLike | None = None,
         extras: Mapping[str, Any] | None = None,
-        kind: Kind = "train",
+        kind: Kind | None = None,
         round: int | None = None,  # noqa: A002  the field's own word
         resolve: Resolution | None = "trained",
         reason: str | None = None,
@@ -149,7 +164,8 @@ class Scheduler:
         """Record outcomes, before any filter, one entry a response (see :class:`curri.Rollouts`).
 
         A response without a rollout id is named by its round, its prompt and its number there. So the same ``tell``
-        again, for prompts it has settled, changes nothing; partial tells that may be repeated need ``rollout_ids``.
+        again, for prompts it has settled, changes nothing; other rewards for them are late responses, and evidence.
+        Partial tells that may be repeated need ``rollout_ids``. A strategy learns from a group when it is settled.
 
         Args:
             prompt_ids: shape (_R,).
@@ -162,7 +178,7 @@ class Scheduler:
             policy_version: training step that generated each, shape (_R,).
             rollout_ids: names, unique within a prompt; a repeated one counts once, however late.
             extras: further columns, kept in the store.
-            kind: "train" or "probe".
+            kind: "train" or "probe"; by default what the prompts were handed out for.
             round: the round they belong to; by default the one each prompt is in flight in, else its last one.
             resolve: how the named prompts are settled, whatever their number of rollouts: "trained", "dropped",
                 "observed" (probes) or "lost"; None records a part of their groups and leaves them open.
@@ -170,6 +186,7 @@ class Scheduler:
 
         Raises:
             InvalidRollouts, UnknownPrompt: nothing was recorded.
+            WriteFailed: the store could not be written to, now or before.
         """
         columns: dict[str, Any] = {
             "solved": solved,
@@ -181,7 +198,7 @@ class Scheduler:
             "rollout_ids": rollout_ids,
             "extras": extras or {},
         }
-        rollouts = Rollouts(prompt_ids, rewards, kind=kind, **columns)
+        rollouts = Rollouts(prompt_ids, rewards, kind=kind or "train", **columns)
         if resolve is not None:
             _check_event("resolve", resolve)
         return Told(*self._core.tell(self.consumer, rollouts, round, resolve, reason))
@@ -202,7 +219,8 @@ class Scheduler:
             InvalidRollouts: a prompt is not in flight; nothing was changed.
         """
         _check_event("event", event)
-        return self._core.resolve(self.consumer, np.unique(np.asarray(prompt_ids, dtype=np.int64)), event, reason)
+        ids = np.unique(prompt_id_array(prompt_ids, "`prompt_ids` of `resolve`"))
+        return self._core.resolve(self.consumer, ids, event, reason)
 
     def abandon(self, consumer: str) -> int:
         """Take over what another consumer left unsettled, as a recorded event; gives the number of prompts.

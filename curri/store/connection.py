@@ -63,6 +63,16 @@ class Connection:
         """Whether it can still be used."""
         return self._handle is not None
 
+    @property
+    def is_sound(self) -> bool:
+        """Whether no write has failed on it."""
+        return not self._failed
+
+    @property
+    def in_transaction(self) -> bool:
+        """Whether a transaction is open that may still be undone."""
+        return self._depth > 0
+
     def _usable(self) -> Any:
         if os.getpid() != self._pid:
             raise StoreForked(
@@ -239,7 +249,7 @@ def _locked(path: Path, holder: re.Match[str] | None) -> StoreLocked:
     who = f"process {pid} ({holder['program']})" if holder else "another process"
     return StoreLocked(
         f"the store {path} is held by {who}; one process at a time can use it",
-        hint=f"wait for it to finish{f', or stop it: kill {pid}' if pid else ''}, then run the command again",
+        hint="wait for it to finish and run the command again; or, if nothing needs it any more, stop that process",
         pid=pid,
     )
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from curri.errors import StoreLocked, StoreNotFound
 from curri.store import schema
@@ -31,6 +31,7 @@ class PromptStore:
         rollouts: its rollouts.
         runs: its runs, their ledgers and states.
         texts: prompt texts, memory-mapped.
+        attached: what others keep with the store for as long as it is open, by name.
         snapshot_age: seconds since the published copy was made that is read here, because a run holds the store; None
             when the store itself is read.
     """
@@ -41,9 +42,11 @@ class PromptStore:
         self._connection = self._opened_to_read() if read_only else Connection(path)
         self._users = 0
         self._pid = os.getpid()
-        self._before_close: list[Callable[[], None]] = []
+        self._before_close: dict[str, Callable[[], None]] = {}
+        self.attached: dict[str, Any] = {}
         try:
             if create and schema.is_empty(self._connection):
+                _snapshot_of(path).unlink(missing_ok=True)  # of a store that was here before
                 schema.create(self._connection)
             schema.check(self._connection)
         except BaseException:
@@ -96,9 +99,14 @@ class PromptStore:
         """Every prompt for training, as arrays."""
         return self.prompts.pool()
 
-    def before_close(self, action: Callable[[], None]) -> None:
-        """Run ``action`` before the file is closed."""
-        self._before_close.append(action)
+    @property
+    def read_only(self) -> bool:
+        """Whether writes are refused."""
+        return self._connection.read_only
+
+    def before_close(self, name: str, action: Callable[[], None]) -> None:
+        """Run ``action`` before the file is closed; it takes the place of an earlier one of that name."""
+        self._before_close[name] = action
 
     def checkpoint(self) -> None:
         """Move the write-ahead log into the file; worth doing when idle."""
@@ -109,11 +117,15 @@ class PromptStore:
         self._users -= 1
         if self._users > 0 or not self._connection.is_open:
             return
-        if os.getpid() == self._pid:
-            for action in self._before_close:
-                action()
-        _OPEN.pop(_key(self.path, read_only=self._connection.read_only), None)
-        self._connection.close()
+        try:
+            if os.getpid() == self._pid and self._connection.is_sound:
+                for action in self._before_close.values():
+                    action()
+        finally:
+            _OPEN.pop(_key(self.path, read_only=self.read_only), None)
+            self._before_close.clear()
+            self.attached.clear()
+            self._connection.close()
 
     def __enter__(self) -> Self:
         return self
@@ -134,8 +146,8 @@ def open_store(path: str | os.PathLike[str], *, create: bool = False, read_only:
     Args:
         path: the DuckDB file.
         create: make the store when it is not there.
-        read_only: refuse writes. While another process holds the store, the copy it last published is read, and
-            ``snapshot_age`` says how old that is.
+        read_only: refuse writes (unless this process has it open to write: that is the object you get). While another
+            process holds the store, the copy it last published is read, and ``snapshot_age`` says how old that is.
 
     Raises:
         StoreNotFound: no file is there, and ``create`` is off.
@@ -154,7 +166,8 @@ def open_store(path: str | os.PathLike[str], *, create: bool = False, read_only:
         raise StoreNotFound(f"there is no store at {file}", hint=f"make one: curri init --store {file}")
     if not file.parent.exists():
         raise StoreNotFound(f"the folder {file.parent} does not exist", hint=f"make it: mkdir -p {file.parent}")
-    key = _key(file, read_only=read_only)
+    writing, key = _key(file, read_only=False), _key(file, read_only=read_only)
+    key = writing if writing in _OPEN and _OPEN[writing].is_open else key
     store = _OPEN.get(key)
     if store is None or not store.is_open:
         store = _OPEN[key] = PromptStore(file, create=create, read_only=read_only)

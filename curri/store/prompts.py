@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pyarrow as pa
 
-from curri.errors import UnknownPrompt
+from curri.errors import InvalidData, UnknownPrompt
 from curri.pool import PromptPool
 
 if TYPE_CHECKING:
@@ -68,11 +68,13 @@ class Added:
         prompt_ids: id of each, shape (n,); that of the present prompt where it was there already.
         is_new: which were added.
         other_arm: positions of those that are present under another arm; the first arm stays.
+        other_split: positions of those that are present in another split; the first split stays.
     """
 
     prompt_ids: Ints
     is_new: NDArray[np.bool_]
     other_arm: Ints
+    other_split: Ints
 
 
 class PromptTable:
@@ -98,9 +100,9 @@ class PromptTable:
                 self._insert(
                     [prompts[i] for i in np.flatnonzero(is_new).tolist()], digests[is_new], ids[is_new], codes[is_new]
                 )
-            other_arm = self._other_arm(ids, codes)
+            other_arm, other_split = self._differing(ids, codes, [prompt.split for prompt in prompts])
         self.version += int(is_new.any())
-        return Added(ids, is_new, other_arm)
+        return Added(ids, is_new, other_arm, other_split)
 
     def _present(self, digests: NDArray[np.int64]) -> Ints:
         """Ids of prompts with these digests, 0 where there is none, shape (n,)."""
@@ -116,8 +118,12 @@ class PromptTable:
         known = dict(self._connection.rows("select name, arm_id from arms"))
         new = [name for name in dict.fromkeys(names) if name not in known]
         for name in new:
+            if "\0" in name or not name:
+                raise InvalidData(f"an arm needs a name without NUL characters; got {name!r}")
             known[name] = len(known)
-            self._connection.execute("insert into arms values (?, ?)", [known[name], name])
+        if new:
+            codes = np.array([known[name] for name in new], dtype=np.int32)
+            self._connection.insert("arms", pa.table({"arm_id": codes, "name": pa.array(new, pa.string())}))
         return np.array([known[name] for name in names], dtype=np.int64)
 
     def _insert(self, prompts: Sequence[NewPrompt], digests: NDArray[np.int64], ids: Ints, codes: Ints) -> None:
@@ -142,13 +148,20 @@ class PromptTable:
         )
         self._connection.insert("prompts", table)
 
-    def _other_arm(self, ids: Ints, codes: Ints) -> Ints:
-        asked = pa.table({"i": np.arange(ids.size), "id": ids, "code": codes})
+    def _differing(self, ids: Ints, codes: Ints, splits: list[str | None]) -> tuple[Ints, Ints]:
+        """Positions of prompts that are present under another arm, and in another split."""
+        columns = {"i": np.arange(ids.size), "id": ids, "code": codes, "part": pa.array(splits, pa.string())}
         found = self._connection.arrow(
-            "select i from asked join prompts on prompt_id = id where arm_id != code order by i", asked=asked
+            """select i, arm_id != code as other_arm, coalesce(split, 'train') != coalesce(part, 'train') as other_split
+               from asked join prompts on prompt_id = id
+               where arm_id != code or coalesce(split, 'train') != coalesce(part, 'train') order by i""",
+            asked=pa.table(columns),
         )
-        positions: Ints = found.column("i").to_numpy()
-        return positions
+        positions = found.column("i").to_numpy()
+        names = ("other_arm", "other_split")
+        masks = (found.column(name).to_numpy(zero_copy_only=False).astype(np.bool_) for name in names)
+        by_arm, by_split = (positions[mask] for mask in masks)
+        return by_arm, by_split
 
     def pool(self) -> PromptPool:
         """Every prompt for training, retired ones marked as not active."""

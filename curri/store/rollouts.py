@@ -14,7 +14,7 @@ from curri.types import Rollouts
 
 if TYPE_CHECKING:
     from curri.store.connection import Connection
-    from curri.types import Bools, Ints, Strings
+    from curri.types import Bools, Floats, Ints, Kind, Strings
 
 BULK = 20_000
 """From this many rows on, storing rollouts uses every core."""
@@ -127,6 +127,18 @@ class RolloutTable:
         )
         return dict(zip(table.column("prompt_id").to_pylist(), table.column("n").to_pylist(), strict=True))
 
+    def rewards_of(self, source_id: int, prompt_ids: Ints, rounds: Ints) -> list[Floats]:
+        """For each prompt the rewards of a round."""
+        asked = pa.table({"place": np.arange(prompt_ids.size), "id": prompt_ids, "number": rounds})
+        table = self._connection.arrow(
+            """select place, reward from asked join rollouts on prompt_id = id and round = number
+               where source_id = ? order by place""",
+            [source_id],
+            asked=asked,
+        )
+        bounds = np.searchsorted(table.column("place").to_numpy(), np.arange(1, prompt_ids.size))
+        return np.split(table.column("reward").to_numpy(), bounds)
+
     def known_names(self, source_id: int, prompt_ids: Ints, names: Strings) -> Bools:
         """Which (prompt, rollout id) a source already has, shape of ``names``."""
         asked = pa.table(
@@ -177,15 +189,16 @@ class RolloutTable:
             )
         return next(iter(models), None)
 
-    def read(self, model: str, *, last_id: int) -> Rollouts:
-        """All responses of a model on training prompts up to an id, without texts."""
+    def read(self, model: str, *, last_id: int, kind: Kind = "train") -> Rollouts:
+        """All responses of a model and a kind on training prompts up to an id, without texts."""
         with self._connection.all_cores():
             table = self._connection.arrow(
                 """select r.prompt_id, r.reward, r.solved, r.advantage, r.tokens, r.truncated, r.policy_version
                    from rollouts r join sources s using (source_id) join prompts p using (prompt_id)
                    where s.model = ? and r.prompt_id <= ? and (p.split is null or p.split = 'train')
+                     and coalesce(r.probe, false) = ?
                    order by r.prompt_id, r.source_id, r.round, r.sample""",
-                [model, last_id],
+                [model, last_id, kind == "probe"],
             )
         return Rollouts(
             prompt_ids=table.column("prompt_id").to_numpy(),
@@ -195,6 +208,7 @@ class RolloutTable:
             tokens=None if table.column("tokens").null_count else table.column("tokens").to_numpy(),
             truncated=_filled(table, "truncated", fill=False),
             policy_version=_filled(table, "policy_version", -1),
+            kind=kind,
         )
 
 

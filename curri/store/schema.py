@@ -72,7 +72,7 @@ def check(connection: Connection) -> None:
     found = {row[0] for row in connection.rows("select table_name from information_schema.tables")}
     if not set(TABLES) <= found:
         raise StoreUnreadable(
-            f"{connection.path} is a DuckDB file, but not a curri store",
+            f"{connection.path} is not a curri store",
             hint="give another path with --store, or make a new store with `curri init`",
         )
     version = int(connection.value("select value from meta where key = 'schema_version'"))

@@ -1,8 +1,8 @@
 """Prompt texts in memory-mapped Arrow files beside the store.
 
 Fetching the text of a batch from DuckDB costs tens of milliseconds; from a memory map, well under one. The files are a
-copy: what is missing or of another store is written again from the store. Prompts never change, so a row that is there
-is right. Segments hold prompts of consecutive ids, 65,536 each but for the last, which is replaced as it grows.
+copy: what is missing, damaged, or of other prompts is written again from the store. Segments hold prompts
+of consecutive ids, 65,536 each but for the last, which is replaced as it grows.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+import zlib
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -26,9 +27,9 @@ if TYPE_CHECKING:
 _log = logging.getLogger("curri")
 
 SEGMENT = 65_536
-_COLUMNS = ("prompt", "is_chat", "answer", "metadata", "arm")
+_COLUMNS = ("prompt", "is_chat", "answer", "metadata", "arm", "external_id")
 _QUERY = """
-    select p.prompt_id, p.prompt, p.is_chat, p.answer, p.metadata, a.name as arm
+    select p.prompt_id, p.prompt, p.is_chat, p.answer, p.metadata, a.name as arm, p.external_id
     from prompts p join arms a using (arm_id)
     where p.prompt_id >= ? and p.prompt_id < ? order by p.prompt_id"""
 
@@ -47,57 +48,73 @@ class PromptTexts:
         self._store_id = store_id
         self._connection = connection
         self._segments: dict[int, pa.Table] = {}
-        self._n_prompts = 0
 
     def fetch(self, prompt_ids: Ints) -> list[Prompt]:
         """The prompts, in the order of ``prompt_ids``, which must exist."""
         ids = np.asarray(prompt_ids, dtype=np.int64)
-        if not ids.size:
-            return []
-        self.sync(int(ids.max()))
         found: list[Prompt | None] = [None] * ids.size
         numbers = (ids - 1) // SEGMENT
         for number in np.unique(numbers).tolist():
             places = np.flatnonzero(numbers == number)
-            part = self._segments[number].take(pa.array((ids[places] - 1) % SEGMENT))
+            offsets = (ids[places] - 1) % SEGMENT
+            part = self._segment(number, int(offsets.max()) + 1).take(pa.array(offsets))
             for place, row in zip(places.tolist(), part.select(_COLUMNS).to_pylist(), strict=True):
                 found[place] = _prompt(int(ids[place]), row)
         return [prompt for prompt in found if prompt is not None]
 
-    def sync(self, last_id: int) -> None:
-        """See that every prompt up to ``last_id`` has its text in a segment."""
-        if last_id <= self._n_prompts:
-            return
-        total = int(self._connection.value("select coalesce(max(prompt_id), 0) from prompts"))
-        for number in range(self._n_prompts // SEGMENT, (total + SEGMENT - 1) // SEGMENT):
-            wanted = min(SEGMENT, total - number * SEGMENT)
-            present = self._opened(number)
-            if present is None or present.num_rows < wanted:
-                present = self._write(number)
-            self._segments[number] = present
-        self._n_prompts = total
+    def _segment(self, number: int, rows: int) -> pa.Table:
+        """A segment with at least so many rows: one in memory, one from a file, or one written now."""
+        if self._connection.in_transaction:  # what is not committed may never be, and must not be kept
+            return self._read(number)
+        known = self._segments.get(number)
+        if known is None or known.num_rows < rows:
+            known = self._opened(number)
+            if known is None or known.num_rows < rows:
+                known = self._write(number, self._read(number))
+            self._segments[number] = known
+        return known
 
-    def _path(self, number: int) -> Path:
-        return self.folder / f"{number:06d}.arrow"
+    def _read(self, number: int) -> pa.Table:
+        first = number * SEGMENT + 1
+        return self._connection.arrow(_QUERY, [first, first + SEGMENT]).combine_chunks()
 
     def _opened(self, number: int) -> pa.Table | None:
-        """A segment from its file, or None where it is missing, torn or of another store."""
-        try:
-            table = pa.ipc.open_file(pa.memory_map(str(self._path(number)))).read_all()
-        except (OSError, pa.ArrowInvalid):
-            return None
-        return table if (table.schema.metadata or {}).get(b"store_id") == self._store_id.encode() else None
+        """A segment from its file; None where it is missing, damaged, of another store, or of other prompts."""
+        for path in self.folder.glob(f"{number:06d}-*.arrow"):
+            try:
+                data = pa.memory_map(str(path)).read_buffer()
+                if path.stem != _stem(number, data):
+                    continue
+                table = pa.ipc.open_file(data).read_all()
+            except (OSError, pa.ArrowException):
+                continue
+            if (table.schema.metadata or {}).get(b"prompts") == self._fingerprint(number, table.num_rows):
+                return table
+        return None
 
-    def _write(self, number: int) -> pa.Table:
+    def _fingerprint(self, number: int, rows: int) -> bytes:
+        """Which store and which prompts a segment of so many rows must be of."""
         first = number * SEGMENT + 1
-        table = self._connection.arrow(_QUERY, [first, first + SEGMENT])
-        table = table.replace_schema_metadata({"store_id": self._store_id}).combine_chunks()
+        found = self._connection.rows(
+            """select count(*), bit_xor(xor(digest_high, prompt_id)), bit_xor(digest_low) from prompts
+               where prompt_id >= ? and prompt_id < ?""",
+            [first, first + rows],
+        )
+        return f"{self._store_id} {found[0]}".encode()
+
+    def _write(self, number: int, table: pa.Table) -> pa.Table:
+        table = table.replace_schema_metadata({"prompts": self._fingerprint(number, table.num_rows)})
         draft = self.folder / f".{number:06d}.{os.getpid()}.tmp"
         try:
             self.folder.mkdir(exist_ok=True)
             with pa.OSFile(str(draft), "wb") as sink, pa.ipc.new_file(sink, table.schema) as writer:
                 writer.write_table(table)
-            draft.replace(self._path(number))
+            stem = _stem(number, pa.memory_map(str(draft)).read_buffer())
+            older = list(self.folder.glob(f"{number:06d}-*.arrow"))
+            draft.replace(self.folder / f"{stem}.arrow")
+            for path in older:
+                if path.stem != stem:
+                    path.unlink(missing_ok=True)
         except OSError as error:  # a folder that cannot be written to: texts stay in memory
             _log.warning("prompt texts cannot be kept beside the store (%s); they are held in memory", error)
             return table
@@ -105,7 +122,12 @@ class PromptTexts:
         return table if opened is None else opened
 
 
+def _stem(number: int, data: pa.Buffer) -> str:
+    """Name of a segment's file: it holds a checksum, so that a damaged one is never believed."""
+    return f"{number:06d}-{zlib.crc32(data):08x}"
+
+
 def _prompt(prompt_id: int, row: dict[str, Any]) -> Prompt:
     text = json.loads(row["prompt"]) if row["is_chat"] else row["prompt"]
     metadata = json.loads(row["metadata"]) if row["metadata"] else {}
-    return Prompt(prompt_id, text, row["answer"], row["arm"], metadata)
+    return Prompt(prompt_id, text, row["answer"], row["arm"], metadata, row["external_id"])

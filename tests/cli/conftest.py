@@ -78,7 +78,9 @@ def program(tmp_path: Path) -> Callable[..., subprocess.Popen[bytes]]:
         environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path), "COLUMNS": "80"}
         environment.pop("CURRI_STORE", None)
         streams = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "stdin": subprocess.DEVNULL} | streams
-        command = [sys.executable, "-m", "curri.cli", *words]
+        # A background job of a shell ignores SIGINT, and its children would too.
+        heed = "import runpy, signal; signal.signal(signal.SIGINT, signal.default_int_handler); "
+        command = [sys.executable, "-c", heed + "runpy.run_module('curri.cli', run_name='__main__')", *words]
         process: Any = subprocess.Popen(command, cwd=tmp_path, env=environment, **streams)
         return process
 

@@ -28,7 +28,17 @@ def test_a_pick_without_a_run_stores_nothing(curri: Curri, answer: Answer, fille
     result = curri(*UCB, "--seed", "3")
     rows = rows_of(result.stdout)
     assert result.stderr == ""
-    assert set(rows[0]) == {"prompt_id", "prompt", "answer", "arm", "n_rollouts", "probability", "round", "metadata"}
+    assert set(rows[0]) == {
+        "prompt_id",
+        "id",
+        "prompt",
+        "answer",
+        "arm",
+        "n_rollouts",
+        "probability",
+        "round",
+        "metadata",
+    }
     assert [row["round"] for row in rows] == [None] * 4
     assert rows_of(curri(*UCB, "--seed", "3").stdout) == rows
     assert answer("store", "info")["runs"] == []
@@ -146,7 +156,7 @@ def test_results_of_prompts_that_were_not_handed_out_are_named(
     batch = rows_of(curri(*UCB, "--run", "r1").stdout)
     other = next(i for i in range(1, 13) if i not in {row["prompt_id"] for row in batch})
     told = curri("record", results(filled / "a.jsonl", [{"prompt_id": other}]), "--run", "r1")
-    assert f"1 prompt not in flight, counted as evidence only: {other}" in told.stderr
+    assert f"1 prompt late or never handed out, counted as evidence only: {other}" in told.stderr
     error = answer("record", results(filled / "b.jsonl", [{"prompt_id": 99}]), "--run", "r1", code=1)["error"]
     assert (error["code"], "99" in error["message"]) == ("unknown_prompt", True)
 

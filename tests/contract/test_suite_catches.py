@@ -346,18 +346,18 @@ class FoldsAtOnce(Fair):
 class RemembersTheFirst(Fair):
     """Believes the first response of the first tell."""
 
-    def advance(self) -> None:
+    def advance(self, *, hold: Any = None) -> None:
         if self._buffer:
             self._total += float(self._buffer[0].rewards[0])
-        super().advance()
+        super().advance(hold=hold)
 
 
 class CountsTells(Fair):
     """Believes in the number of tells."""
 
-    def advance(self) -> None:
+    def advance(self, *, hold: Any = None) -> None:
         self._total += len(self._buffer)
-        super().advance()
+        super().advance(hold=hold)
 
 
 class ForgetsNames(Fair):
@@ -370,9 +370,9 @@ class ForgetsNames(Fair):
 class ForgetsRounds(Fair):
     """Knows repeats within a round only."""
 
-    def advance(self) -> None:
+    def advance(self, *, hold: Any = None) -> None:
         self._seen = type(self._seen)()
-        super().advance()
+        super().advance(hold=hold)
 
 
 class WholeGroupsOnly(Fair):

@@ -83,7 +83,7 @@ def test_what_a_selection_file_holds(store: PromptStore, tmp_path: Path) -> None
     (row,) = read(tmp_path / "batch.jsonl")
     probability = row.pop("probability")
     assert probability is None or 0 < probability <= 1
-    assert row == {"prompt_id": 1, "prompt": chat, "answer": None, "arm": "é", "n_rollouts": 4, "round": 0,
+    assert row == {"prompt_id": 1, "id": None, "prompt": chat, "answer": None, "arm": "é", "n_rollouts": 4, "round": 0,
                    "metadata": {"level": 3}}  # fmt: skip
     assert "é" in (tmp_path / "batch.jsonl").read_text()
 

@@ -349,7 +349,6 @@ def test_prompts_ingested_between_sessions_join_at_the_next_round(store: PromptS
     store.prompts.add([NewPrompt(f"late {i}", False, "1", "late") for i in range(100)])
     with reopened(store) as again:
         scheduler = Scheduler(again, run="r")
-        assert max(play(scheduler, outcome, 1)[0]) <= 60
         assert min(play(scheduler, outcome, 1)[0]) > 60  # an arm never seen takes the batch
 
 

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from curri.errors import UnknownPrompt
+from curri.errors import InvalidData, UnknownPrompt
 from curri.store import NewPrompt, open_store
 from curri.store.texts import PromptTexts
 
@@ -147,3 +147,63 @@ def test_texts_grow_with_the_store(store: PromptStore) -> None:
     store.texts.fetch(np.array([30]))
     store.prompts.add([NewPrompt("late", False, "1", "x")])
     assert store.texts.fetch(np.array([31]))[0].prompt == "late"
+
+
+def test_a_restored_store_is_not_answered_with_texts_of_another_time(tmp_path: Path) -> None:
+    path = tmp_path / "p.duckdb"
+    with open_store(path, create=True) as store:
+        store.prompts.add([NewPrompt(f"kept {i}", is_chat=False, answer=None, arm="x") for i in range(3)])
+    backup = path.read_bytes()
+    with open_store(path) as store:
+        store.prompts.add([NewPrompt("old", is_chat=False, answer="old", arm="x")])
+        assert store.texts.fetch(np.array([4]))[0].prompt == "old"
+    path.write_bytes(backup)
+    with open_store(path) as store:
+        store.prompts.add([NewPrompt("new", is_chat=False, answer="new", arm="x")])
+        assert store.texts.fetch(np.array([4, 1]))[0].answer == "new"
+
+
+def test_texts_that_were_rolled_back_are_not_kept(store: PromptStore) -> None:
+    def undone() -> None:
+        with store.transaction():
+            added = store.prompts.add([NewPrompt("undone", is_chat=False, answer=None, arm="x")])
+            assert store.texts.fetch(added.prompt_ids)[0].prompt == "undone"
+            raise ValueError
+
+    with pytest.raises(ValueError, match=r"^$"):
+        undone()
+    added = store.prompts.add([NewPrompt("done", is_chat=False, answer=None, arm="x")])
+    assert store.texts.fetch(added.prompt_ids)[0].prompt == "done"
+
+
+@settings(max_examples=40)
+@given(place=st.integers(0, 10**6), value=st.integers(1, 255))
+def test_any_damaged_byte_of_the_copy_is_noticed(
+    tmp_path_factory: pytest.TempPathFactory, place: int, value: int
+) -> None:
+    folder = tmp_path_factory.mktemp("damage")
+    with open_store(folder / "p.duckdb", create=True) as store:
+        store.prompts.add([NewPrompt(f"prompt {i}", is_chat=False, answer=str(i), arm="x") for i in range(20)])
+        store.texts.fetch(np.array([1]))
+        segment = next(store.texts.folder.iterdir())
+        data = bytearray(segment.read_bytes())
+        data[place % len(data)] ^= value
+        segment.unlink()
+        segment.write_bytes(data)
+        fresh = PromptTexts(store.texts.folder, store.store_id, store.connection)
+        assert [prompt.answer for prompt in fresh.fetch(np.arange(1, 21))] == [str(i) for i in range(20)]
+
+
+def test_another_split_is_reported_and_the_first_stays(store: PromptStore) -> None:
+    again = store.prompts.add([NewPrompt("4 + 4 = ?", is_chat=False, answer="8", arm="arm1", split="eval")])
+    assert (again.other_split.tolist(), again.other_arm.tolist()) == ([0], [])
+    assert 5 in store.pool().ids
+    same = store.prompts.add([NewPrompt("4 + 4 = ?", is_chat=False, answer="8", arm="arm1", split="train")])
+    assert same.other_split.size == 0
+
+
+@pytest.mark.parametrize("name", ["", "a\0", "\0"])
+def test_arms_need_a_name(store: PromptStore, name: str) -> None:
+    with pytest.raises(InvalidData, match="an arm needs a name"):
+        store.prompts.add([NewPrompt("x", is_chat=False, answer=None, arm=name)])
+    assert len(store.prompts) == 30
