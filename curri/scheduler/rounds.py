@@ -189,7 +189,8 @@ class OpenRounds:
         round_ = self._rounds[row["round"]]
         if row["event"] in RESOLUTIONS:
             round_.open.discard(row["prompt_id"])
-            self._round_of.pop(row["prompt_id"], None)
+            if self._round_of.get(row["prompt_id"]) == row["round"]:  # it may be in flight again, in a later round
+                del self._round_of[row["prompt_id"]]
         elif row["event"] == "abandoned":
             round_.issues[row["part"]].consumer = row["consumer"]
         if row["told"] is not None:

@@ -241,3 +241,20 @@ def test_unplaceable_rollouts_can_be_refused_beforehand(store: PromptStore) -> N
         scheduler.refuse_unplaceable(ids, 7)
     with pytest.raises(UnknownPrompt):
         scheduler.refuse_unplaceable([999], None)
+
+
+def test_a_prompt_settled_in_an_open_round_and_in_flight_again_stays_so(tmp_path: Path) -> None:
+    with open_store(tmp_path / "p.duckdb", create=True) as store:
+        more_prompts(store, 4)
+        scheduler = Scheduler(store, "uniform", run="r", seed=0)
+        first = scheduler.ask(3)
+        scheduler.resolve(first.prompt_ids[:2], "dropped")
+        second = scheduler.ask(3)
+        assert set(first.prompt_ids[:2]) & set(second.prompt_ids)
+    with open_store(tmp_path / "p.duckdb") as store:
+        scheduler = Scheduler(store, run="r")
+        assert scheduler.metrics()["scheduler/prompts_in_flight"] == 4
+        again = [scheduler.ask(1), scheduler.ask(1)]
+        assert again[0].prompt_ids.tolist() == first.prompt_ids[2:].tolist()
+        assert again[1].prompt_ids.tolist() == second.prompt_ids.tolist()
+        assert scheduler.resolve(second.prompt_ids, "trained") == (1,)

@@ -143,4 +143,4 @@ class Ledger(RuleBasedStateMachine):
 
 
 TestLedger = Ledger.TestCase
-TestLedger.settings = settings(max_examples=15, stateful_step_count=25, deadline=None, phases=(Phase.generate,))
+TestLedger.settings = settings(max_examples=40, stateful_step_count=25, deadline=None, phases=(Phase.generate,))
