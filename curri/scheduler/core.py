@@ -126,13 +126,14 @@ class RunCore:
 
     def look_ahead(self, n: int) -> Selection:
         """What the next new round would be, without opening it: a copy of the strategy is asked."""
-        self._announce_new_prompts()
-        copy = type(self.curriculum)(self.curriculum.pool, **self.curriculum.parameters)
-        copy.load_state_dict(self.curriculum.state_dict())
-        if not len(self.rounds):
-            copy.extend(self.store.pool())
-            copy.advance()
-        return replace(copy.ask(n, exclude=self.rounds.in_flight), fetch=self.store.texts.fetch)
+        with self.lock:
+            self._announce_new_prompts()
+            copy = type(self.curriculum)(self.curriculum.pool, **self.curriculum.parameters)
+            copy.load_state_dict(self.curriculum.state_dict())
+            if self.curriculum.has_announced and not len(self.rounds):
+                copy.extend(self.store.pool())
+                copy.advance()
+            return replace(copy.ask(n, exclude=self.rounds.in_flight), fetch=self.store.texts.fetch)
 
     def _hand_out(self, selection: Selection, consumer: str, part: int) -> Selection:
         ticket = Ticket(self.run.name, selection.ticket.round, part)
@@ -184,19 +185,22 @@ class RunCore:
 
     def lowest_round(self, consumer: str) -> int:
         """The lowest open round of a consumer, or the number of the next round."""
-        held = self.rounds.of_consumer(consumer)
-        return held[0][0] if held else self.curriculum.rounds_asked
+        with self.lock:
+            held = self.rounds.of_consumer(consumer)
+            return held[0][0] if held else self.curriculum.rounds_asked
 
     def metrics(self) -> dict[str, float]:
-        """Counts of the ledger, and what was told since the run was opened."""
-        values: dict[str, float] = {
-            "rounds_open": len(self.rounds),
-            "prompts_in_flight": self.rounds.in_flight.size,
-            "groups_told": self._groups,
-            "groups_with_signal": self._live_groups,
-            **{f"prompts_{event}": count for event, count in self._events.items()},
-        }
-        return {f"scheduler/{name}": float(value) for name, value in values.items()}
+        """Counts of the ledger, and of the groups told since the run was opened, with metrics of the strategy."""
+        with self.lock:
+            values: dict[str, float] = {
+                "rounds_open": len(self.rounds),
+                "prompts_in_flight": self.rounds.in_flight.size,
+                "groups_told": self._groups,
+                "groups_with_signal": self._live_groups,
+                **{f"prompts_{event}": count for event, count in self._events.items()},
+            }
+            strategy = self.curriculum.metrics()
+        return strategy | {f"scheduler/{name}": float(value) for name, value in values.items()}
 
     # ---- telling ------------------------------------------------------------------------------------------------
 

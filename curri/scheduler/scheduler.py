@@ -116,10 +116,11 @@ class Scheduler:
             WriteFailed: the store could not be written to, now or before.
         """
         self._core.check_usable()
-        while reissue and self._to_reissue:
-            selection = self._core.rounds.again(*self._to_reissue.pop(0), self.consumer)
-            if selection is not None:
-                return selection
+        with self._core.lock:
+            while reissue and self._to_reissue:
+                selection = self._core.rounds.again(*self._to_reissue.pop(0), self.consumer)
+                if selection is not None:
+                    return selection
         return self._core.ask(self.consumer, n, kind, exclude, quota)
 
     def refuse_unplaceable(self, prompt_ids: ArrayLike, round: int | None) -> None:  # noqa: A002  as in ``tell``
@@ -250,7 +251,7 @@ class Scheduler:
 
     def metrics(self) -> dict[str, float]:
         """Numbers to log: those of the strategy, and ``scheduler/…`` from the ledger."""
-        return self._core.curriculum.metrics() | self._core.metrics()
+        return self._core.metrics()
 
     def explain(self, prompt_id: int) -> dict[str, Any]:
         """Why a prompt was or was not picked, and its history in this run."""
