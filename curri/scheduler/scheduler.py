@@ -176,7 +176,7 @@ class Scheduler:
             tokens: generated tokens, shape (_R,).
             responses: texts, or sequences of token ids.
             truncated: cut off at the length limit, shape (_R,).
-            policy_version: training step that generated each, shape (_R,).
+            policy_version: training step that generated each, shape (_R,), or one for all.
             rollout_ids: names, unique within a prompt; a repeated one counts once, however late.
             extras: further columns, kept in the store.
             kind: "train" or "probe"; by default what the prompts were handed out for.
@@ -195,7 +195,7 @@ class Scheduler:
             "tokens": tokens,
             "responses": responses,
             "truncated": truncated,
-            "policy_version": policy_version,
+            "policy_version": _for_each(policy_version, prompt_ids),
             "rollout_ids": rollout_ids,
             "extras": extras or {},
         }
@@ -265,6 +265,11 @@ class Scheduler:
 
     def __repr__(self) -> str:
         return f"Scheduler(run={self._core.run.name!r}, consumer={self.consumer!r}, round={self.round})"
+
+
+def _for_each(value: ArrayLike | None, prompt_ids: ArrayLike) -> ArrayLike | None:
+    """One value for all responses as a column; a column as it is."""
+    return value if value is None or np.ndim(value) else np.full(np.shape(prompt_ids), value)
 
 
 def _check_event(name: str, event: str) -> None:

@@ -374,6 +374,12 @@ def test_everything_told_is_kept(store: PromptStore) -> None:
     ]
 
 
+def test_one_policy_version_for_all(store: PromptStore) -> None:
+    scheduler = Scheduler(store, "ucb", run="r", seed=0)
+    scheduler.tell(scheduler.ask(3).prompt_ids, [1, 0, 1], policy_version=7)
+    assert store.connection.rows("select distinct policy_version from rollouts") == [(7,)]
+
+
 def test_metrics_and_explanations(store: PromptStore, outcome: Outcome) -> None:
     scheduler = Scheduler(store, "ucb", run="r", seed=0)
     selection = scheduler.ask(10)
