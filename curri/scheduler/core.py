@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import logging
 import threading
 import time
 from collections import Counter
@@ -28,6 +29,8 @@ if TYPE_CHECKING:
     from curri.curricula.base import Curriculum
     from curri.store import PromptStore, Run
     from curri.types import Bools, Ints, Kind, Rollouts, Selection
+
+_log = logging.getLogger("curri")
 
 SNAPSHOT_SHARE = 0.1
 SNAPSHOT_FLOOR = 4 << 20
@@ -65,6 +68,7 @@ class RunCore:
         table = store.runs.open_rounds(run.run_id)
         self.rounds = OpenRounds.from_ledger(table, curriculum.pool, run.name, store.texts.fetch)
         self._publish_at = time.monotonic() + PUBLISH_FIRST
+        self._unpublished = 0
         store.before_close(run.name, self.save_snapshot)
 
     # ---- making one ---------------------------------------------------------------------------------------------
@@ -197,6 +201,7 @@ class RunCore:
                 "prompts_in_flight": self.rounds.in_flight.size,
                 "groups_told": self._groups,
                 "groups_with_signal": self._live_groups,
+                "copies_failed": self._unpublished,
                 **{f"prompts_{event}": count for event, count in self._events.items()},
             }
             strategy = self.curriculum.metrics()
@@ -373,8 +378,14 @@ class RunCore:
         """Now and then, at most one part in a hundred of the time, give other processes a copy to read."""
         if time.monotonic() < self._publish_at:
             return
-        self.store.checkpoint()
-        seconds = self.store.publish()
+        start = time.monotonic()
+        try:
+            self.store.publish()
+        except StoreError as error:  # a run does not stop because nobody can watch it
+            self._unpublished += 1
+            if self._unpublished == 1:
+                _log.warning("no copy of the store for other processes: %s", error.message)
+        seconds = time.monotonic() - start
         self._publish_at = time.monotonic() + max(PUBLISH_EVERY, 100 * seconds)
 
     def _announce_new_prompts(self) -> None:

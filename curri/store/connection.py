@@ -196,15 +196,23 @@ class Connection:
             self._failed = False
 
     def copy_to(self, path: Path) -> None:
-        """Copy the whole database into a new file, as it is at this moment."""
+        """Copy the whole database into a new file, as it is at this moment.
+
+        Raises:
+            StoreError: the copy cannot be written; the store itself is as it was.
+        """
         target = str(path).replace("'", "''")
-        with self.all_cores():
-            source = self.value("select current_database()")
-            self.execute(f"attach '{target}' as copied (storage_version '{STORAGE_VERSION}')")
-            try:
-                self.execute(f'copy from database "{source}" to copied')
-            finally:
-                self.execute("detach copied")
+        try:
+            with self.all_cores():
+                source = self.value("select current_database()")
+                self.execute(f"attach '{target}' as copied (storage_version '{STORAGE_VERSION}')")
+                try:
+                    self.execute(f'copy from database "{source}" to copied')
+                finally:
+                    self.execute("detach copied")
+        except duckdb.Error as error:
+            message = f"{self.path} cannot be copied to {path}: {_first_line(error)}"
+            raise StoreError(message, hint="is there room on the disk, and may this user write there?") from error
 
     def checkpoint(self) -> None:
         """Move the write-ahead log into the file."""

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
-from curri.errors import StoreLocked, StoreNotFound
+from curri.errors import StoreError, StoreLocked, StoreNotFound
 from curri.store import schema
 from curri.store.connection import Connection
 from curri.store.prompts import PromptTable
@@ -69,7 +70,11 @@ class PromptStore:
             return Connection(copy, read_only=True)
 
     def publish(self) -> float:
-        """Make a copy that other processes may read while this one holds the store; gives the seconds it took."""
+        """Make a copy that other processes may read while this one holds the store; gives the seconds it took.
+
+        Raises:
+            StoreError: it cannot be written; the store and an older copy are as they were.
+        """
         start = time.monotonic()
         target = _snapshot_of(self.path)
         draft = target.with_name(f"{target.name}.{os.getpid()}.tmp")
@@ -77,8 +82,11 @@ class PromptStore:
         try:
             self._connection.copy_to(draft)
             draft.replace(target)
+        except OSError as error:
+            raise StoreError(f"the copy {target} cannot be written: {error.strerror}") from error
         finally:
-            draft.unlink(missing_ok=True)
+            with contextlib.suppress(OSError):
+                draft.unlink(missing_ok=True)
         return time.monotonic() - start
 
     @property

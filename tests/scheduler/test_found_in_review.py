@@ -233,6 +233,17 @@ def test_a_copy_is_published_while_a_run_holds_the_store(store: PromptStore, mon
     assert store.path.with_name(store.path.name + ".snapshot").exists()
 
 
+def test_a_copy_that_cannot_be_written_stops_no_run(store: PromptStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("curri.scheduler.core.PUBLISH_FIRST", 0.0)
+    monkeypatch.setattr("curri.store.prompt_store._snapshot_of", lambda path: path.parent / "no" / "folder")
+    scheduler = Scheduler(store, "ucb", run="r", seed=0)
+    ids = scheduler.ask(2).prompt_ids
+    assert scheduler.tell(ids, [1.0, 0.0]).closed == (0,)
+    assert scheduler.metrics()["scheduler/copies_failed"] == 1
+    with pytest.raises(StoreError, match="cannot be"):
+        store.publish()
+
+
 def test_unplaceable_rollouts_can_be_refused_beforehand(store: PromptStore) -> None:
     scheduler = Scheduler(store, "ucb", run="r", seed=0)
     ids = scheduler.ask(2).prompt_ids
