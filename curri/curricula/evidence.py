@@ -137,7 +137,7 @@ def gather(parts: Sequence[Rollouts], rows_of: Any, seen: SeenRollouts) -> tuple
     rows = rows_of(merged["prompt_ids"])
     named, names = _named(parts)
     responses = [response for part in parts for response in (part.responses or [None] * len(part))]
-    digests = _digests(responses, wanted=any(part.responses for part in parts) and not named.all())
+    digests = _digests(responses, wanted=any(part.responses for part in parts))
     keys = (digests, *_tie_breakers(merged), names, ~named)
     order = np.lexsort((*(key for key in keys if _varies(key)), merged["prompt_ids"]))
     keep = _first_of_each(merged["prompt_ids"][order], names[order], named[order])
@@ -185,7 +185,7 @@ def _varies(key: NDArray[Any]) -> bool:
 
 
 def _digests(responses: Sequence[Any], *, wanted: bool) -> NDArray[np.uint64]:
-    """A hash of each response, so that equal unnamed ones with different texts have an order too."""
+    """A hash of each response, so that those equal in all else, also in their name, have an order too."""
     if not wanted:
         return np.zeros(len(responses), dtype=np.uint64)
     data = b"".join(

@@ -232,3 +232,11 @@ def test_a_saved_memory_cannot_be_written_to() -> None:
     assert seen.known(np.arange(5, dtype=np.uint64)).all()
     with pytest.raises(ValueError, match="read-only"):
         seen.state()["seen/000000000"][0] = 1  # type: ignore[index]
+
+
+def test_repeats_that_differ_in_their_text_alone_do_not_depend_on_the_order() -> None:
+    def told(*texts: str) -> Rollouts:
+        return Rollouts([3] * len(texts), [1.0] * len(texts), responses=list(texts), rollout_ids=["a"] * len(texts))
+
+    kept = [gathered(told(*order), seen=SeenRollouts())[0].responses for order in (("x", "y"), ("y", "x"))]
+    assert kept[0] == kept[1]
