@@ -10,7 +10,7 @@ from curri.errors import InvalidData
 from curri.exchange.jsonl import described, dumped
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Mapping
+    from collections.abc import Callable, Collection, Mapping, Sequence
 
 T = TypeVar("T")
 
@@ -88,6 +88,11 @@ def read_group(value: Mapping[str, Any], *, aside: Collection[str] = ()) -> Grou
         says_solved="solved" in value,
         rest={name: entry for name, entry in value.items() if name not in _KNOWN and name not in aside},
     )
+
+
+def joined(groups: Sequence[Group], name: str) -> list[Any]:
+    """A column of several groups, one entry a response."""
+    return [value for group in groups for value in getattr(group, name)]
 
 
 _PER_RESPONSE = ("reward", "solved", "advantage", "tokens", "truncated", "policy_version", "rollout_id", "response")

@@ -130,20 +130,10 @@ def _by_text(store: PromptStore, asked: Sequence[Reference]) -> list[int | str]:
     found = [unique.get(str(entry.value)) for entry in asked]
     with_answer = [i for i, entry in enumerate(asked) if found[i] is None and entry.answer is not None]
     if with_answer:
-        for i, prompt_id in zip(with_answer, _by_digest(store, [asked[i] for i in with_answer]), strict=True):
-            found[i] = prompt_id
+        prompts = [NewPrompt(str(asked[i].value), asked[i].is_chat, asked[i].answer, "") for i in with_answer]
+        for i, prompt_id in zip(with_answer, store.prompts.ids_of(prompts).tolist(), strict=True):
+            found[i] = prompt_id or None
     return _named(store, asked, found, "prompt", "say prompt_id, id or the answer")
-
-
-def _by_digest(store: PromptStore, asked: Sequence[Reference]) -> list[int | None]:
-    prompts = [NewPrompt(str(entry.value), entry.is_chat, entry.answer, "") for entry in asked]
-    digests = np.array([prompt.digest() for prompt in prompts], dtype=np.int64).reshape(-1, 2)
-    keys = pa.table({"i": np.arange(len(asked)), "high": digests[:, 0], "low": digests[:, 1]})
-    table = store.connection.arrow(
-        "select i, prompt_id from keys join prompts on digest_high = high and digest_low = low", keys=keys
-    )
-    found = dict(zip(table.column("i").to_pylist(), table.column("prompt_id").to_pylist(), strict=True))
-    return [found.get(i) for i in range(len(asked))]
 
 
 def _named(

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from curri.errors import InvalidData
-from curri.exchange.fields import INT32, INT64, Group, integer, read_group
+from curri.exchange.fields import INT32, INT64, Group, integer, joined, read_group
 from curri.exchange.jsonl import JsonLines, compact_json, dumped
 
 if TYPE_CHECKING:
@@ -103,14 +103,14 @@ def _results(key: tuple[int, str], entries: Sequence[tuple[int, Group]]) -> Resu
     groups = [group for _, group in entries]
     sizes = [len(group) for group in groups]
     n_said = sum(size for group, size in zip(groups, sizes, strict=True) if group.says_solved)
-    solved = _joined(groups, "solved")
+    solved = joined(groups, "solved")
     columns: dict[str, Any] = {
         "solved": _floats(solved) if n_said else None,
-        "advantages": None if _all_missing(groups, "advantages") else _floats(_joined(groups, "advantages")),
+        "advantages": None if _all_missing(groups, "advantages") else _floats(joined(groups, "advantages")),
         "tokens": _all_or_none("tokens", groups),
         "rollout_ids": _names(_all_or_none("rollout_ids", groups)),
-        "responses": None if _all_missing(groups, "responses") else _joined(groups, "responses"),
-        "truncated": None if _all_missing(groups, "truncated") else [bool(v) for v in _joined(groups, "truncated")],
+        "responses": None if _all_missing(groups, "responses") else joined(groups, "responses"),
+        "truncated": None if _all_missing(groups, "truncated") else [bool(v) for v in joined(groups, "truncated")],
         "policy_version": _versions(groups),
         "extras": _extras(groups, sizes),
     }
@@ -119,13 +119,9 @@ def _results(key: tuple[int, str], entries: Sequence[tuple[int, Group]]) -> Resu
         round=None if round_ < 0 else round_,
         kind="probe" if kind == "probe" else "train",
         prompt_ids=[prompt for (prompt, _), size in zip(entries, sizes, strict=True) for _ in range(size)],
-        rewards=_joined(groups, "rewards"),
+        rewards=joined(groups, "rewards"),
         columns=columns,
     )
-
-
-def _joined(groups: Sequence[Group], name: str) -> list[Any]:
-    return [value for group in groups for value in getattr(group, name)]
 
 
 def _all_missing(groups: Sequence[Group], name: str) -> bool:
@@ -137,12 +133,12 @@ def _floats(values: Sequence[float | None]) -> list[float]:
 
 
 def _versions(groups: Sequence[Group]) -> list[int] | None:
-    values = _joined(groups, "policy_version")
+    values = joined(groups, "policy_version")
     return None if all(value is None for value in values) else [-1 if value is None else value for value in values]
 
 
 def _all_or_none(name: str, groups: Sequence[Group]) -> list[Any] | None:
-    values = _joined(groups, name)
+    values = joined(groups, name)
     missing = sum(value is None for value in values)
     if missing == len(values):
         return None

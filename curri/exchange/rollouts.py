@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import contextlib
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pyarrow as pa
 
 from curri.errors import InvalidData, InvalidInput
-from curri.exchange.fields import INT32, Group, integer, read_group
+from curri.exchange.fields import INT32, Group, integer, joined, read_group
 from curri.exchange.ingest import as_text
 from curri.exchange.jsonl import JsonLines, Progress, RejectedRows, compact_json, described, dumped
 from curri.exchange.loading import CHUNK_BYTES
 from curri.exchange.lookup import NAMED_BY, Reference, find_prompts, reference
 from curri.store import RUN_MODEL, Source
+from curri.store.rollouts import occurrence
 
 if TYPE_CHECKING:
     import os
@@ -329,11 +330,7 @@ class _Numbering:
         self._grow(int(prompts.max(initial=0)))
         if self._explicit:
             return self._base[prompts] + starts + place_in_row
-        _, group, counts = np.unique(prompts, return_inverse=True, return_counts=True)
-        order = np.argsort(group, kind="stable")
-        nth = np.empty(prompts.size, dtype=np.int64)
-        nth[order] = np.arange(prompts.size) - np.repeat(np.cumsum(counts) - counts, counts)
-        numbers = self._base[prompts] + self._next[prompts] + nth
+        numbers = self._base[prompts] + self._next[prompts] + occurrence(prompts)
         np.add.at(self._next, prompts, 1)
         return numbers
 
@@ -359,9 +356,9 @@ def _table(entries: Sequence[tuple[int, _Entry]], prompts: Ints, samples: Ints, 
         "policy_version": pa.int64(),
         "responses": pa.string(),
     }
-    columns = {name: pa.array(_joined(groups, name), kind) for name, kind in kinds.items()}
-    rewards = pa.array(_joined(groups, "rewards"), pa.float64())
-    names = [None if name is None else str(name) for name in _joined(groups, "rollout_ids")]
+    columns = {name: pa.array(joined(groups, name), kind) for name, kind in kinds.items()}
+    rewards = pa.array(joined(groups, "rewards"), pa.float64())
+    names = [None if name is None else str(name) for name in joined(groups, "rollout_ids")]
     extras = [entry.extras for _, entry in entries for _ in entry.group.rewards]
     return pa.table(
         {
@@ -379,7 +376,3 @@ def _table(entries: Sequence[tuple[int, _Entry]], prompts: Ints, samples: Ints, 
             "extras": pa.array(extras, pa.string()),
         }
     )
-
-
-def _joined(groups: Sequence[Group], name: str) -> list[Any]:
-    return [value for group in groups for value in getattr(group, name)]

@@ -19,6 +19,7 @@ from curri.parameters import declared, refuse_unknown
 from curri.registry import strategy as strategy_class
 from curri.scheduler.rounds import OpenRounds
 from curri.store import RUN_MODEL, LedgerRows, Source
+from curri.store.rollouts import occurrence
 from curri.types import Ticket, prompt_id_array
 
 if TYPE_CHECKING:
@@ -153,9 +154,9 @@ class RunCore:
             prompt_ids, group = np.unique(rollouts.prompt_ids, return_inverse=True)
             rounds, told, settled = self.place(prompt_ids, number)
             rollouts = self._of_kind(rollouts, rounds[~settled])
-            repeated = self._repeated(rollouts, group, rounds, np.where(settled, told, 0))
+            repeated = self._repeated(rollouts, prompt_ids, group, rounds=rounds, told=np.where(settled, told, 0))
             new, group = rollouts.take(~repeated), group[~repeated]
-            ordinal = told[group] + _occurrence(group)
+            ordinal = told[group] + occurrence(group)
             counts = told + np.bincount(group, minlength=prompt_ids.size)
             stored = _rows(new, rounds[group], ordinal)
             self._learn(new, group, prompt_ids.size)
@@ -253,7 +254,9 @@ class RunCore:
             raise InvalidRollouts("some of these prompts were handed out as probes, some to train on", hint=_APART)
         return rollouts.with_columns(kind="probe") if kinds == {"probe"} else rollouts
 
-    def _repeated(self, rollouts: Rollouts, group: NDArray[np.intp], rounds: Ints, told: Ints) -> Bools:
+    def _repeated(
+        self, rollouts: Rollouts, prompt_ids: Ints, group: NDArray[np.intp], *, rounds: Ints, told: Ints
+    ) -> Bools:
         """Which responses are there already.
 
         Named ones are known by their names. Unnamed ones of a settled prompt repeat what was told for it if every one
@@ -261,9 +264,8 @@ class RunCore:
         """
         if rollouts.rollout_ids is not None:
             return self._known_names(rollouts)
-        repeated = _occurrence(group) < told[group]
+        repeated = occurrence(group) < told[group]
         if repeated.any():
-            prompt_ids = np.unique(rollouts.prompt_ids)
             places = np.unique(group[repeated])
             known = self.store.rollouts.rewards_of(self._source_id, prompt_ids[places], rounds[places])
             for place, rewards in zip(places.tolist(), known, strict=True):
@@ -509,16 +511,6 @@ def _rows(new: Rollouts, rounds: Ints, ordinal: Ints) -> pa.Table | None:
         "extras": extras,
     }
     return pa.table(columns | {name: column for name, column in optional.items() if column is not None})
-
-
-def _occurrence(group: NDArray[np.intp]) -> Ints:
-    """For each entry, how often its value came before, shape of ``group``."""
-    order = np.argsort(group, kind="stable")
-    sizes = np.bincount(group) if group.size else np.zeros(0, dtype=np.int64)
-    starts = np.repeat(np.cumsum(sizes) - sizes, sizes)
-    occurrence = np.empty(group.size, dtype=np.int64)
-    occurrence[order] = np.arange(group.size) - starts
-    return occurrence
 
 
 def _text(response: Any) -> str | None:

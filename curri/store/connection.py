@@ -120,11 +120,6 @@ class Connection:
             self._schemas[table] = self.arrow(f'select * from "{table}" limit 0').schema  # noqa: S608
         return self._schemas[table]
 
-    def execute_with(self, sql: str, **views: pa.Table) -> None:
-        """Run a statement that may name Arrow tables."""
-        with self._lock, self._registered(views) as handle:
-            handle.execute(sql).fetchall()
-
     @contextlib.contextmanager
     def _registered(self, views: Mapping[str, pa.Table]) -> Iterator[Any]:
         handle = self._usable()

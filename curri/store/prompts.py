@@ -90,10 +90,10 @@ class PromptTable:
 
     def add(self, prompts: Sequence[NewPrompt]) -> Added:
         """Add prompts in one transaction; those already there (same text and answer) stay as they are."""
-        digests = np.array([prompt.digest() for prompt in prompts], dtype=np.int64).reshape(-1, 2)
+        digests = _digests(prompts)
         with self._connection.transaction():
             first = int(self._connection.value("select coalesce(max(prompt_id), 0) from prompts")) + 1
-            present = self._present(digests)
+            present = self._ids_of(digests)
             ids, is_new = _numbered(digests, present, first)
             codes = self._arm_codes([prompt.arm for prompt in prompts])
             if is_new.any():
@@ -104,7 +104,11 @@ class PromptTable:
         self.version += int(is_new.any())
         return Added(ids, is_new, other_arm, other_split)
 
-    def _present(self, digests: NDArray[np.int64]) -> Ints:
+    def ids_of(self, prompts: Sequence[NewPrompt]) -> Ints:
+        """Ids of prompts by their identity, 0 where there is none, shape (n,)."""
+        return self._ids_of(_digests(prompts))
+
+    def _ids_of(self, digests: NDArray[np.int64]) -> Ints:
         """Ids of prompts with these digests, 0 where there is none, shape (n,)."""
         asked = pa.table({"i": np.arange(len(digests)), "high": digests[:, 0], "low": digests[:, 1]})
         found = self._connection.arrow(
@@ -214,6 +218,10 @@ class PromptTable:
                 f"{missing.size} prompt ids are not in the store of {len(self)} prompts: {shown}",
                 hint="`curri select` prints the ids; `curri ingest` adds prompts",
             )
+
+
+def _digests(prompts: Sequence[NewPrompt]) -> NDArray[np.int64]:
+    return np.array([prompt.digest() for prompt in prompts], dtype=np.int64).reshape(-1, 2)
 
 
 def _numbered(digests: NDArray[np.int64], present: Ints, first: int) -> tuple[Ints, NDArray[np.bool_]]:

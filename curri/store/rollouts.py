@@ -13,6 +13,8 @@ from curri.errors import InvalidInput, unknown_name
 from curri.types import Rollouts
 
 if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
     from curri.store.connection import Connection
     from curri.types import Bools, Floats, Ints, Kind, Strings
 
@@ -210,6 +212,21 @@ class RolloutTable:
             policy_version=_filled(table, "policy_version", -1),
             kind=kind,
         )
+
+
+def occurrence(group: NDArray[np.intp]) -> Ints:
+    """For each entry, how often its value came before, shape of ``group``: the numbers of samples of a prompt.
+
+    >>> occurrence(np.array([4, 2, 4, 4]))
+    array([0, 0, 1, 2])
+    """
+    order = np.argsort(group, kind="stable")
+    first = np.ones(group.size, dtype=np.bool_)
+    first[1:] = group[order][1:] != group[order][:-1]
+    starts = np.flatnonzero(first)
+    nth = np.empty(group.size, dtype=np.int64)
+    nth[order] = np.arange(group.size) - np.repeat(starts, np.diff(starts, append=group.size))
+    return nth
 
 
 def _filled(table: pa.Table, name: str, fill: Any) -> Any:
