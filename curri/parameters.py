@@ -12,14 +12,13 @@ The declaration is the keyword of the constructor, the check, the line in ``curr
 from __future__ import annotations
 
 import dataclasses
+import json
 import math
 import numbers
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping
+from typing import Any
 
 from curri.errors import InvalidParameter, did_you_mean
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
 
 _KEY = "curri"
 
@@ -29,7 +28,7 @@ class Parameter:
     """One parameter of a strategy.
 
     Attributes:
-        type: float, int, bool or str.
+        type: float, int, bool, str, dict (arm name → weight) or list (of names).
         default: the value when none is given.
         doc: one sentence: what it does.
         symbol: its letter in the paper, or "".
@@ -53,8 +52,13 @@ class Parameter:
     @property
     def allowed(self) -> str:
         """The allowed values in words, such as "a float in (0, inf)"."""
-        if self.type is bool:
-            return "true or false"
+        words = {
+            bool: "true or false",
+            dict: 'weights >= 0 by arm name, one of them above 0, such as {"math": 0.7, "code": 0.3}',
+            list: 'distinct names, such as ["easy", "hard"]',
+        }
+        if self.type in words:
+            return words[self.type]
         if self.choices:
             return "one of " + ", ".join(f'"{choice}"' for choice in self.choices)
         if self.type is int:
@@ -73,6 +77,8 @@ class Parameter:
         Raises:
             InvalidParameter: wrong type or out of range.
         """
+        if value is None and self.default is None:
+            return None
         converted = self._converted(value)
         if converted is None:
             raise InvalidParameter(f"`{name}` of `{owner}` must be {self.allowed}; got {value!r}")
@@ -83,6 +89,10 @@ class Parameter:
             return bool(value) if isinstance(value, bool) else None
         if self.type is str:
             return value if isinstance(value, str) and (not self.choices or value in self.choices) else None
+        if self.type is dict:
+            return _as_weights(value)
+        if self.type is list:
+            return _as_names(value)
         if isinstance(value, bool) or not isinstance(value, numbers.Real):
             return None
         number = _as_int(value) if self.type is int else _as_float(value)
@@ -104,12 +114,52 @@ class Parameter:
         value: object = text
         if self.type is bool:
             value = {"true": True, "false": False}.get(text.strip().lower(), text)
+        elif self.type in (dict, list):
+            value = _read_many(text, self.type)
         elif self.type is not str:
             try:
                 value = int(text) if self.type is int else float(text)
             except ValueError:
                 value = text
         return self.checked(value, name=name, owner=owner)
+
+
+def _as_weights(value: object) -> dict[str, float] | None:
+    """Weights in order of the arms' names, or None."""
+    if not isinstance(value, Mapping) or not all(isinstance(name, str) for name in value):
+        return None
+    wrong = (bool, complex)
+    numbers_ = {name: None if isinstance(each, wrong) else _number_or_none(each) for name, each in value.items()}
+    kept = {name: number for name, number in sorted(numbers_.items()) if number is not None and number >= 0}
+    return kept if len(kept) == len(value) and any(kept.values()) else None
+
+
+def _number_or_none(value: object) -> float | None:
+    return _as_float(value) if isinstance(value, numbers.Real) else None
+
+
+def _as_names(value: object) -> list[str] | None:
+    """A list of distinct names, or None."""
+    if not isinstance(value, list | tuple) or not value or not all(isinstance(name, str) for name in value):
+        return None
+    return list(value) if len(set(value)) == len(value) else None
+
+
+def _read_many(text: str, kind: type) -> object:
+    """``math=0.7,code=0.3`` or ``easy,hard``, or either as JSON; the text itself where it is neither."""
+    if text.lstrip().startswith(("{", "[")):
+        try:
+            return json.loads(text)
+        except ValueError:
+            return text
+    parts = [part.strip() for part in text.split(",")]
+    if kind is list:
+        return parts if all(parts) else text
+    pairs = [part.rpartition("=") for part in parts]
+    try:
+        return {name.strip(): float(weight) for name, _, weight in pairs} if all(p[0] for p in pairs) else text
+    except ValueError:
+        return text
 
 
 def _as_int(value: numbers.Real) -> int | None:
@@ -161,6 +211,16 @@ def switch(*, default: bool, doc: str, symbol: str = "", source: str = "") -> An
 def choice(*, default: str, of: tuple[str, ...], doc: str, symbol: str = "", source: str = "") -> Any:
     """Declare a parameter with a few named values."""
     return _field(Parameter(type=str, default=default, doc=doc, symbol=symbol, source=source, choices=of))
+
+
+def weights(*, default: None = None, doc: str, symbol: str = "", source: str = "") -> Any:
+    """Declare weights by arm name; None means that none were given."""
+    return _field(Parameter(type=dict, default=default, doc=doc, symbol=symbol, source=source))
+
+
+def names(*, default: None = None, doc: str, symbol: str = "", source: str = "") -> Any:
+    """Declare a list of distinct names; None means that none were given."""
+    return _field(Parameter(type=list, default=default, doc=doc, symbol=symbol, source=source))
 
 
 def _field(parameter: Parameter) -> Any:

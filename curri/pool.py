@@ -9,14 +9,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from curri.errors import InvalidParameter, UnknownPrompt, unknown_name
-from curri.types import prompt_id_array
+from curri.types import prompt_id_array, whole_numbers
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from numpy.typing import ArrayLike, NDArray
 
-    from curri.types import Bools, Floats, Ints, Strings
+    from curri.types import Bools, Floats, Ints, Prompt, Strings
 
 _SHOWN = 8
 
@@ -30,6 +30,8 @@ class PromptPool:
         prior_rate: pass rate of each prompt known beforehand, in [0, 1] or NaN, shape (_P,).
         expected_tokens: expected length of one response, > 0 or NaN, shape (_P,).
         active: False for prompts that may no longer be picked, shape (_P,).
+        generation: 0 for original prompts, 1 for those evolved from them and so on, shape (_P,); all 0 if None.
+        fetch: gives the texts of prompt ids, for strategies that read them.
 
     Raises:
         InvalidParameter: repeated ids, lengths that differ, values out of range.
@@ -47,6 +49,8 @@ class PromptPool:
         prior_rate: ArrayLike | None = None,
         expected_tokens: ArrayLike | None = None,
         active: ArrayLike | None = None,
+        generation: ArrayLike | None = None,
+        fetch: Callable[[Ints], list[Prompt]] | None = None,
     ) -> None:
         given = prompt_id_array(ids, "`ids` of `PromptPool`")
         if given.ndim != 1:
@@ -69,6 +73,8 @@ class PromptPool:
         if flags.size and flags.dtype.kind != "b":
             raise InvalidParameter(f"`active` of `PromptPool` must hold booleans; got {flags.dtype}")
         self.active: Bools = _frozen(flags.astype(np.bool_)[order])
+        self.generation: Ints | None = None if generation is None else _generations(generation, order)
+        self.fetch = fetch
         self._rows_of_arm: dict[int, Ints] = {}
 
     def _refuse_repeated(self) -> None:
@@ -150,6 +156,25 @@ class PromptPool:
             self._rows_of_arm.setdefault(arm, np.empty(0, dtype=np.int64))
         return self._rows_of_arm[arm]
 
+    @cached_property
+    def active_everywhere(self) -> Ints:
+        """Rows of all active prompts, ascending."""
+        return _frozen(np.flatnonzero(self.active))
+
+    def prompts(self, rows: Ints) -> list[Prompt]:
+        """The texts of prompts, in the order of ``rows``.
+
+        Raises:
+            InvalidParameter: the pool was made without ``fetch``.
+        """
+        if self.fetch is None:
+            raise InvalidParameter(
+                "this `PromptPool` has no texts, and the strategy reads them",
+                hint="a store's pool has them: `store.pool()`; else hand in `PromptPool(..., fetch=…)`, "
+                "which gives a `curri.Prompt` for each id",
+            )
+        return self.fetch(self.ids[rows])
+
     def _split_by_arm(self) -> None:
         rows = np.flatnonzero(self.active)
         rows = rows[np.argsort(self.arms[rows], kind="stable")]
@@ -164,6 +189,7 @@ class PromptPool:
         *,
         prior_rate: ArrayLike | None = None,
         expected_tokens: ArrayLike | None = None,
+        generation: ArrayLike | None = None,
     ) -> PromptPool:
         """A pool with these prompts added; hand it to ``Curriculum.extend``."""
         new_ids = prompt_id_array(ids, "`ids` of `PromptPool.extended`")
@@ -175,6 +201,8 @@ class PromptPool:
             prior_rate=_joined(self.prior_rate, prior_rate, len(self), n_new),
             expected_tokens=_joined(self.expected_tokens, expected_tokens, len(self), n_new),
             active=np.concatenate([self.active, np.ones(n_new, dtype=np.bool_)]),
+            generation=_joined_generations(self.generation, generation, len(self), n_new),
+            fetch=self.fetch,
         )
 
     def restricted_to(self, ids: ArrayLike) -> PromptPool:
@@ -188,6 +216,8 @@ class PromptPool:
             prior_rate=None if self.prior_rate is None else self.prior_rate[keep],
             expected_tokens=None if self.expected_tokens is None else self.expected_tokens[keep],
             active=self.active[keep],
+            generation=None if self.generation is None else self.generation[keep],
+            fetch=self.fetch,
         )
 
     def retired(self, ids: ArrayLike) -> PromptPool:
@@ -200,6 +230,8 @@ class PromptPool:
             prior_rate=self.prior_rate,
             expected_tokens=self.expected_tokens,
             active=active,
+            generation=self.generation,
+            fetch=self.fetch,
         )
 
 
@@ -240,6 +272,22 @@ def _column(  # noqa: PLR0917  private, and the range is one thing
     if outside.any():
         raise InvalidParameter(f"{rule}; got {column[outside][0]:g}")
     return _frozen(column[order])
+
+
+def _generations(values: ArrayLike, order: Ints) -> Ints:
+    column = whole_numbers(values)
+    if column is None or (column.size and int(column.min()) < 0):
+        raise InvalidParameter(f"`generation` of `PromptPool` must hold integers >= 0; got {reprlib.repr(values)}")
+    _same_length("generation", column, order.size)
+    return _frozen(column[order])
+
+
+def _joined_generations(old: Ints | None, new: ArrayLike | None, n_old: int, n_new: int) -> Ints | None:
+    if old is None and new is None:
+        return None
+    left = np.zeros(n_old, dtype=np.int64) if old is None else old
+    right = np.zeros(n_new, dtype=np.int64) if new is None else np.asarray(new)
+    return np.concatenate([left, right])
 
 
 def _joined(old: Floats | None, new: ArrayLike | None, n_old: int, n_new: int) -> Floats | None:

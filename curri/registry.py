@@ -1,7 +1,9 @@
 """Strategy names to classes.
 
 Built-in strategies stand in a static table, so that looking one up imports only its own module. Other packages add
-theirs through the entry-point group ``curri.strategies``; it is scanned only for an unknown name or a listing.
+theirs through the entry-point group ``curri.strategies``; it is scanned only for an unknown name or a listing. Two
+names with a slash between them, such as "ucb/vas", are one strategy: arms by the first, prompts inside an arm by the
+second.
 """
 
 from __future__ import annotations
@@ -13,6 +15,9 @@ from typing import Any
 from curri.errors import InvalidParameter, unknown_name
 
 ENTRY_POINT_GROUP = "curri.strategies"
+
+COMPOSED = "/"
+"""Stands between the names of two strategies that are put together."""
 
 BUILT_IN: dict[str, str] = {
     "ucb": "curri.curricula.ucb:UCB",
@@ -31,9 +36,13 @@ def strategy(name: str) -> type[Any]:
     Raises:
         UnknownName: there is none of that name; the nearest is named.
 
-    >>> strategy("ucb").__name__
-    'UCB'
+    >>> strategy("ucb").__name__, strategy("ucb/uniform").name
+    ('UCB', 'ucb/uniform')
     """
+    if COMPOSED in name:
+        outer, _, inner = name.partition(COMPOSED)
+        composed: type[Any] = import_module("curri.curricula.composition").within(strategy(outer), strategy(inner))
+        return composed
     target = BUILT_IN.get(name)
     if target is not None:
         module, _, attribute = target.partition(":")

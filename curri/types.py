@@ -10,7 +10,7 @@ import dataclasses
 import reprlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeAlias
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol, TypeAlias
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -243,6 +243,67 @@ class Admission(NamedTuple):
     verdict: Strings
     extra: Ints
     reason: Strings
+
+
+@dataclass(frozen=True, slots=True)
+class Evolved:
+    """A prompt that a :class:`Creator` made out of another one.
+
+    Attributes:
+        prompt: a text, or chat messages as a list of {"role": …, "content": …}.
+        answer: the reference answer as text, or None.
+        operation: what was done to the parent, such as "deepening" or "raise n_people".
+        arm: the distribution it belongs to; None for its parent's.
+        metadata: kept with the prompt; JSON.
+        verified: True where the creator has seen its answer accepted by whatever will score responses, False where it
+            knows that the answer cannot be checked, None where it does not know.
+    """
+
+    prompt: str | list[dict[str, Any]]
+    answer: str | None
+    operation: str
+    arm: str | None = None
+    metadata: Mapping[str, Any] = field(default_factory=dict)
+    verified: bool | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """What a :class:`Creator` gives in place of a prompt that it cannot or will not make.
+
+    Attributes:
+        reason: why, in a few words.
+        operation: what it tried, or "".
+    """
+
+    reason: str
+    operation: str = ""
+
+
+class Creator(Protocol):
+    """Makes new prompts out of old ones; see ``curri.evolution.evolve``, which filters and stores them.
+
+    It decides nothing about what is kept, and needs no memory: with the same parents and seeds it should make the
+    same prompts, so that an interrupted evolution can be repeated.
+    """
+
+    @property
+    def name(self) -> str:
+        """Kept with every prompt it made."""
+        ...
+
+    def create(self, parents: Sequence[Prompt], n: int, seeds: Sequence[int]) -> Sequence[Sequence[Evolved | Refusal]]:
+        """New prompts for each parent.
+
+        Args:
+            parents: any number of stored prompts.
+            n: how many new prompts for each.
+            seeds: one for each parent, in [0, 2**63); the only source of chance.
+
+        Returns:
+            for each parent, in order, n prompts or refusals.
+        """
+        ...
 
 
 def whole_numbers(values: ArrayLike) -> Ints | None:

@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from curri import PromptPool
-from curri.curricula import UCB
+from curri.curricula import UCB, Curriculum
 from curri.errors import InvalidParameter
 from curri.parameters import Parameter, check_declared, choice, declared, integer, real, refuse_unknown, switch
 
@@ -126,8 +126,15 @@ def test_an_int_survives_being_written_and_read(value: int) -> None:
 
 def test_declared_in_order_with_bases_first() -> None:
     names = list(declared(UCB))
-    assert names[:2] == ["seed", "group_size"]
-    assert names[2:] == ["window", "temperature", "exploration", "count_unit", "draw", "normalize_std"]
+    assert names[:3] == ["seed", "group_size", "cooldown"]
+    assert [name for name in names if name not in declared(Curriculum)] == [
+        "window",
+        "temperature",
+        "exploration",
+        "count_unit",
+        "draw",
+        "normalize_std",
+    ]
     assert declared(UCB)["temperature"].symbol == "τ"
     assert declared(int) == {}
 

@@ -33,11 +33,21 @@ def select(
             "--strategy", "-s", help="Which strategy picks; `curri strategies` lists them. A run keeps its own."
         ),
     ] = None,
+    within: Annotated[
+        str | None,
+        typer.Option("--within", help="Another strategy that picks inside an arm; --strategy then splits over arms."),
+    ] = None,
     run: Annotated[str | None, typer.Option("--run", help="Name of the run; without one, nothing is stored.")] = None,
     seed: Annotated[int | None, typer.Option("--seed", help="Seed of every random decision.", show_default="0")] = None,
     parameter: Annotated[
         list[str] | None,
-        typer.Option("--param", "-p", metavar="NAME=VALUE", help="A parameter of the strategy; may be repeated."),
+        typer.Option(
+            "--param",
+            "-p",
+            metavar="NAME=VALUE",
+            help="A parameter of the strategy; may be repeated. NAME=@FILE reads the value from a file; "
+            "parameters of --within start with within_.",
+        ),
     ] = None,
     model: ModelOption = None,
     output: Annotated[
@@ -58,6 +68,10 @@ def select(
         raise typer.BadParameter("--next and --consumer belong to a run: name it with --run")
     if run is None and strategy is None:
         raise typer.BadParameter("name a strategy with --strategy, or a run with --run")
+    if within is not None:
+        if strategy is None:
+            raise typer.BadParameter("--within goes with --strategy: that one says how many prompts of each arm")
+        strategy = f"{strategy}/{within}"
     with opened(store, read_only=run is None or dry_run) as opened_store:
         name = _strategy_name(opened_store, strategy, run)
         parameters = _parameters(name, parameter or [], seed)
@@ -89,10 +103,19 @@ def _parameters(strategy: str, given: list[str], seed: int | None) -> dict[str, 
             raise typer.BadParameter(f'--param must be NAME=VALUE, such as temperature=0.2; got "{word}"')
         if name in texts:
             raise typer.BadParameter(f"`{name}` is given twice")
-        texts[name] = text
+        texts[name] = _from_file(text[1:]) if text.startswith("@") else text
     refuse_unknown(texts, owner)
     known = declared(owner)
     return {name: known[name].parsed(text, name=name, owner=owner.__name__) for name, text in texts.items()}
+
+
+def _from_file(path: str) -> str:
+    from curri.errors import InvalidInput
+
+    try:
+        return Path(path).read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise InvalidInput(f"cannot read {path}: {error}") from error
 
 
 def _ask(store: PromptStore, strategy: str | None, n: int, *, reissue: bool, asked: dict[str, Any]) -> Selection:

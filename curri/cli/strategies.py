@@ -35,6 +35,7 @@ def strategies(
 
 
 def _show_one(owner: type[Any], name: str, *, as_json: bool) -> None:
+    from curri.curricula import Curriculum
     from curri.parameters import declared
 
     parameters = declared(owner)
@@ -46,12 +47,21 @@ def _show_one(owner: type[Any], name: str, *, as_json: bool) -> None:
     if owner.source:
         write_line(f"source: {owner.source}")
     write_line("")
-    for key, entry in parameters.items():
-        symbol = f"  ({entry.symbol})" if entry.symbol else ""
-        write_line(f"{key} = {_spelled(entry.default)}{symbol}  {entry.allowed}")
-        write_line(f"    {entry.doc}{f'; {entry.source}' if entry.source else ''}")
+    shared = declared(Curriculum)
+    for key in (key for key in parameters if key not in shared):
+        _write_parameter(key, parameters[key])
+    write_line("")
+    write_line("of every strategy:")
+    for key in shared:
+        _write_parameter(key, parameters[key])
     write_line("")
     write_line(f"use: curri select --strategy {name} -n 512 --param NAME=VALUE")
+
+
+def _write_parameter(key: str, entry: Parameter) -> None:
+    symbol = f"  ({entry.symbol})" if entry.symbol else ""
+    write_line(f"{key} = {_spelled(entry.default)}{symbol}  {entry.allowed}")
+    write_line(f"    {entry.doc}{f'; {entry.source}' if entry.source else ''}")
 
 
 def _as_dict(parameter: Parameter) -> dict[str, Any]:
@@ -66,4 +76,6 @@ def _as_dict(parameter: Parameter) -> dict[str, Any]:
 
 
 def _spelled(value: Any) -> str:
+    if value is None:
+        return "(not given)"
     return str(value).lower() if isinstance(value, bool) else str(value)

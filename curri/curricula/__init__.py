@@ -10,14 +10,19 @@ if TYPE_CHECKING:
     from curri.curricula.base import Curriculum as Curriculum
     from curri.curricula.base import Picked as Picked
     from curri.curricula.base import Request as Request
+    from curri.curricula.base import Verdict as Verdict
     from curri.curricula.base import draw_by_weight as draw_by_weight
+    from curri.curricula.base import pick_best as pick_best
     from curri.curricula.evidence import Evidence as Evidence
+    from curri.curricula.evidence import Groups as Groups
     from curri.curricula.ucb import UCB as UCB
     from curri.curricula.uniform import Uniform as Uniform
 
 _HOMES = {target.partition(":")[2]: target.partition(":")[0] for target in BUILT_IN.values()}
-_HOMES |= dict.fromkeys(("Curriculum", "Picked", "Request", "draw_by_weight"), "curri.curricula.base")
-_HOMES["Evidence"] = "curri.curricula.evidence"
+_HOMES |= dict.fromkeys(
+    ("Curriculum", "Picked", "Request", "Verdict", "draw_by_weight", "pick_best"), "curri.curricula.base"
+)
+_HOMES |= dict.fromkeys(("Evidence", "Groups"), "curri.curricula.evidence")
 __all__ = sorted(_HOMES)  # noqa: PLE0605  built from the table of strategies
 
 

@@ -7,24 +7,25 @@ import logging
 import numbers
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar, dataclass_transform
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, dataclass_transform
 
 import numpy as np
 
 from curri.columns import PromptColumns
 from curri.curricula.evidence import SeenRollouts, gather
 from curri.errors import InvalidParameter, PoolExhausted, StateMismatch, UnknownPrompt
-from curri.parameters import check_declared, choice, declared, integer, real, switch
+from curri.parameters import check_declared, choice, declared, integer, names, real, switch, weights
 from curri.pool import PromptPool
+from curri.selectors import best_rows, bounded_shares, capped_shares, overdue_rows, systematic_counts, uniform_rows
 from curri.state import COLUMN_PREFIX, PROMPT_IDS, StateChange, same_value
 from curri.types import Admission, Rollouts, Selection, Ticket, prompt_id_array
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
-    from numpy.typing import ArrayLike
+    from numpy.typing import ArrayLike, NDArray
 
-    from curri.curricula.evidence import Evidence
+    from curri.curricula.evidence import Evidence, Groups
     from curri.selectors import DrawMethod, WeightedPicker
     from curri.state import State
     from curri.types import Floats, Ints, Kind
@@ -73,7 +74,21 @@ class Picked:
     n_rollouts: Ints | None = None
 
 
-@dataclass_transform(kw_only_default=True, field_specifiers=(real, integer, choice, switch))
+class Verdict(NamedTuple):
+    """What a strategy says of groups, all of shape (groups,).
+
+    Attributes:
+        verdict: "keep", "drop" or "more".
+        extra: how many more rollouts a "more" needs; 0 for others.
+        reason: why, in a word or two; "" for "keep".
+    """
+
+    verdict: NDArray[np.str_]
+    extra: Ints
+    reason: NDArray[np.str_]
+
+
+@dataclass_transform(kw_only_default=True, field_specifiers=(real, integer, choice, switch, weights, names))
 @dataclass(eq=False, repr=False, kw_only=True)
 class Curriculum(ABC):
     """A strategy: decides which prompts come next and learns from what they gave.
@@ -92,9 +107,10 @@ class Curriculum(ABC):
         name: the registered name.
         summary: one line for listings.
         source: the paper.
-        tags: what the strategy can or needs: "probes" (answers ``ask(kind="probe")``), "responses" (needs the texts),
-            "rounds" (works through ``top_up``), "admits" (judges groups), "replacement" (a prompt drawn twice gets two
-            groups), "deterministic" (no random picks), "inexact_resume".
+        tags: what the strategy can or needs: "probes" (answers ``ask(kind="probe")``), "texts" (reads the prompts, so
+            it needs a pool with ``fetch``), "responses" (needs the texts of responses), "rounds" (works through
+            ``top_up``), "admits" (judges groups), "replacement" (a prompt drawn twice gets two groups),
+            "deterministic" (no random picks), "inexact_resume".
         cursors: names in ``_own_state`` and ``_column_defaults`` that ``ask`` may move: where the strategy stands, such
             as "drawn in this epoch", as against what it believes.
     """
@@ -108,6 +124,17 @@ class Curriculum(ABC):
     pool: PromptPool = dataclasses.field(kw_only=False)
     seed: int = integer(default=0, low=0, doc="seed of every random decision")
     group_size: int = integer(default=8, low=1, high=1_000_000, symbol="G", doc="rollouts of a prompt in one round")
+    cooldown: int = integer(default=0, low=0, doc="rounds in which a prompt that was picked is not picked again")
+    arm_floor: float = real(
+        default=0.0, low=0.0, high=1.0, doc="least share of a batch for every arm, as far as its prompts go"
+    )
+    arm_cap: float = real(default=1.0, above=0.0, high=1.0, doc="largest share of a batch for any arm")
+    revisit_after: int = integer(
+        default=0, low=0, doc="rounds after which a prompt that was not picked comes before others; 0 for never"
+    )
+    revisit_share: float = real(
+        default=0.25, above=0.0, high=1.0, doc="largest share of a batch for prompts that come by `revisit_after`"
+    )
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
@@ -125,8 +152,9 @@ class Curriculum(ABC):
         self._buffer: list[Rollouts] = []
         self._seen = SeenRollouts()
         self._announced: PromptPool | None = None
-        self._columns = PromptColumns(len(self.pool), self._column_defaults())
+        self._columns = PromptColumns(len(self.pool), self._all_column_defaults())
         self._last_saved: State | None = None
+        self._check_texts(self.pool)
         self._set_up()
 
     def __repr__(self) -> str:
@@ -137,6 +165,11 @@ class Curriculum(ABC):
     def parameters(self) -> dict[str, Any]:
         """Every declared parameter with its value."""
         return {name: getattr(self, name) for name in declared(type(self))}
+
+    @property
+    def generator(self) -> np.random.Generator:
+        """The only source of chance of its picks."""
+        return self._rng
 
     @property
     def rounds_asked(self) -> int:
@@ -152,6 +185,32 @@ class Curriculum(ABC):
     @abstractmethod
     def _fold(self, evidence: Evidence) -> None:
         """Learn from one round; ``evidence`` may be empty."""
+
+    def _arm_mass(self, request: Request) -> Floats:
+        """How much the strategy wants of each arm, in any scale, shape (_A,), ≥ 0; moves nothing.
+
+        Bounds on the share of an arm and composed strategies go by it. The default is by size.
+        """
+        return request.supply.astype(np.float64)
+
+    def _arm_counts(self, request: Request) -> Ints:
+        """How many prompts of each arm to take, in the name of :meth:`_arm_mass`, shape (_A,); adds up to ``n``."""
+        shares = capped_shares(self._arm_mass(request), request.supply, request.n)
+        return systematic_counts(shares, self._rng)
+
+    def _more(self, round_: int, told: Evidence) -> Picked | None:
+        """The next top-up of an open round, or None; for strategies tagged "rounds".
+
+        Args:
+            round_: its number.
+            told: everything told and not folded yet, of all rounds.
+        """
+        return None
+
+    def _judge(self, groups: Groups, evidence: Evidence) -> Verdict:
+        """Judge finished groups; for strategies tagged "admits". Changes nothing."""
+        n = len(groups)
+        return Verdict(np.full(n, "keep"), np.zeros(n, dtype=np.int64), np.full(n, ""))
 
     def _set_up(self) -> None:
         """Build what is derived from parameters, pool and columns; called at construction, on loading and on growth."""
@@ -200,16 +259,10 @@ class Curriculum(ABC):
             InvalidParameter, UnknownPrompt, UnknownName: a wrong argument.
         """
         request = self._checked_request(n, kind, exclude, quota)
-        picked = self._pick(request)
-        each = np.full(picked.rows.size, self.group_size, dtype=np.int64)
-        selection = Selection(
-            prompt_ids=self.pool.ids[picked.rows],
-            arms=self.pool.arm_of(picked.rows),
-            n_rollouts=each if picked.n_rollouts is None else picked.n_rollouts,
-            probability=picked.probability,
-            kind=kind,
-            ticket=Ticket("", self._rounds_asked, 0),
-        )
+        picked = self._pick_within_bounds(request) if self._is_bounded and kind == "train" else self._pick(request)
+        selection = self._selection(picked, kind, Ticket("", self._rounds_asked, 0))
+        if self._remembers_picks and kind == "train":
+            self._columns.write(picked.rows, last_picked=self._rounds_asked)
         self._rounds_asked += 1
         return selection
 
@@ -217,7 +270,24 @@ class Curriculum(ABC):
         """The still undecided prompts of an open round, with their extra rollouts; None when there are none."""
         if not 0 <= ticket.round < self._rounds_asked:
             raise InvalidParameter(f"round {ticket.round} was never asked for; rounds so far: {self._rounds_asked}")
-        return None
+        if "rounds" not in self.tags:
+            return None
+        told = [part.take(self.pool.contains(part.prompt_ids)) for part in self._buffer]
+        picked = self._more(ticket.round, gather(told, self.pool.rows, SeenRollouts())[0])
+        if picked is None or not picked.rows.size:
+            return None
+        return self._selection(picked, "train", Ticket("", ticket.round, ticket.part + 1))
+
+    def _selection(self, picked: Picked, kind: Kind, ticket: Ticket) -> Selection:
+        each = np.full(picked.rows.size, self.group_size, dtype=np.int64)
+        return Selection(
+            prompt_ids=self.pool.ids[picked.rows],
+            arms=self.pool.arm_of(picked.rows),
+            n_rollouts=each if picked.n_rollouts is None else picked.n_rollouts,
+            probability=picked.probability,
+            kind=kind,
+            ticket=ticket,
+        )
 
     def tell(self, rollouts: Rollouts) -> None:
         """Hand in outcomes; they count from the next ``advance`` on.
@@ -257,10 +327,14 @@ class Curriculum(ABC):
         self._rounds_closed += 1
 
     def admit(self, rollouts: Rollouts) -> Admission:
-        """Judge finished groups: keep, drop, or more rollouts first. Strategies that do not judge keep everything."""
-        ids = np.unique(rollouts.prompt_ids)
-        self.check_known(ids)
-        return Admission(ids, np.full(ids.size, "keep"), np.zeros(ids.size, dtype=np.int64), np.full(ids.size, ""))
+        """Judge finished groups: keep, drop, or more rollouts first. Strategies that do not judge keep everything.
+
+        Raises:
+            UnknownPrompt: an id is not in the pool.
+        """
+        evidence, _ = gather([rollouts], self.pool.rows, SeenRollouts())
+        groups = evidence.groups(probe=None)
+        return Admission(self.pool.ids[groups.rows], *self._judge(groups, evidence))
 
     def extend(self, pool: PromptPool) -> None:
         """Announce new or retired prompts; they count from the next ``advance`` on.
@@ -273,6 +347,7 @@ class Curriculum(ABC):
             UnknownPrompt: a present prompt is missing; retire it instead.
         """
         _check_pool(pool, "`pool` of `extend`")
+        self._check_texts(pool)
         present = self.pool if self._announced is None else self._announced
         missing = present.ids[~pool.contains(present.ids)]
         if missing.size:
@@ -370,7 +445,7 @@ class Curriculum(ABC):
         return state | {f"own/{name}": value for name, value in self._own_state().items()}
 
     def _load_columns(self, state: State, rows: Ints) -> None:
-        self._columns = PromptColumns(len(self.pool), self._column_defaults())
+        self._columns = PromptColumns(len(self.pool), self._all_column_defaults())
         for name in self._columns.names:
             saved, column = state[COLUMN_PREFIX + name], self._columns[name].copy()
             if not isinstance(saved, np.ndarray) or saved.dtype != column.dtype or saved.shape != rows.shape:
@@ -411,7 +486,7 @@ class Curriculum(ABC):
             raise StateMismatch(f"the state {verb} {strange[0]!r}", hint="it was saved by another version of curri")
 
     def _check_parameters(self, given: object) -> None:
-        mine, saved = self.parameters, given if isinstance(given, dict) else {}
+        mine, saved = self.parameters, {**_new_since(given), **(given if isinstance(given, dict) else {})}
         differing = sorted(name for name in mine.keys() | saved.keys() if mine.get(name) != saved.get(name))
         if differing:
             both = "; ".join(f"`{name}` is {saved.get(name)!r}, here {mine.get(name)!r}" for name in differing)
@@ -435,6 +510,113 @@ class Curriculum(ABC):
                 hint="load it with a pool that holds every prompt it was saved with; retired ones are kept",
             )
         return self.pool.rows(ids)
+
+    # ---- bounds that hold for every strategy ---------------------------------------------------------------------
+
+    @property
+    def _is_bounded(self) -> bool:
+        return self._remembers_picks or self._bounds_arms
+
+    @property
+    def _remembers_picks(self) -> bool:
+        return self.cooldown > 0 or self.revisit_after > 0
+
+    @property
+    def _bounds_arms(self) -> bool:
+        return self.arm_floor > 0.0 or self.arm_cap < 1.0
+
+    def _all_column_defaults(self) -> dict[str, np.generic]:
+        remembered: dict[str, np.generic] = {"last_picked": np.int64(-1)} if self._remembers_picks else {}
+        return remembered | self._column_defaults()
+
+    def _pick_within_bounds(self, request: Request) -> Picked:
+        """Prompts that waited too long first, then the strategy's own picks, without those that rest."""
+        late = self._overdue(request)
+        rest = self._without(request, late)
+        if rest is None:
+            return Picked(late, np.full(late.size, np.nan))
+        rest = self._without_resting(rest)
+        if self._bounds_arms and request.quota is None:
+            bounded = self._bounded_quota(rest, request.n, self._count_arms(late))
+            picked = self._pick(bounded)
+            picked = dataclasses.replace(picked, probability=np.full(picked.rows.size, np.nan))
+        else:
+            picked = self._pick(rest)
+        if not late.size:
+            return picked
+        each = np.full(picked.rows.size, self.group_size) if picked.n_rollouts is None else picked.n_rollouts
+        return Picked(
+            rows=np.concatenate([late, picked.rows]),
+            probability=np.concatenate([np.full(late.size, np.nan), picked.probability]),
+            n_rollouts=np.concatenate([np.full(late.size, self.group_size), each]),
+        )
+
+    def _overdue(self, request: Request) -> Ints:
+        """Rows that come first because nobody picked them for `revisit_after` rounds."""
+        limit = int(self.revisit_share * request.n)
+        before = self._rounds_asked - self.revisit_after
+        if not self.revisit_after or not limit or before < 0:
+            return np.empty(0, dtype=np.int64)
+        rows = self.pool.active_everywhere
+        if request.excluded.size:
+            rows = rows[~np.isin(rows, request.excluded, assume_unique=True)]
+        last, ids = self._columns["last_picked"], self.pool.ids
+        if request.quota is None:
+            return overdue_rows(last, rows, before=before, limit=limit, ids_P=ids, seed=self.seed)
+        parts = []
+        for arm in np.flatnonzero(request.quota).tolist():
+            most = int(self.revisit_share * request.quota[arm])
+            mine = rows[self.pool.arms[rows] == arm]
+            parts.append(overdue_rows(last, mine, before=before, limit=most, ids_P=ids, seed=self.seed))
+        return np.concatenate(parts)
+
+    def _without(self, request: Request, rows: Ints) -> Request | None:
+        """What is left of a request once ``rows`` are given; None if that is all of it."""
+        if not rows.size:
+            return request
+        if rows.size == request.n:
+            return None
+        counts = self._count_arms(rows)
+        return Request(
+            n=request.n - rows.size,
+            kind=request.kind,
+            excluded=np.union1d(request.excluded, rows),
+            supply=request.supply - counts,
+            quota=None if request.quota is None else request.quota - counts,
+        )
+
+    def _without_resting(self, request: Request) -> Request:
+        """The request with prompts that rest excluded; those that rested longest come back where they are needed."""
+        if not self.cooldown:
+            return request
+        last = self._columns["last_picked"]
+        for rounds in range(min(self.cooldown, self._rounds_asked), 0, -1):
+            resting = np.flatnonzero((last >= self._rounds_asked - rounds) & self.pool.active)
+            resting = resting[~np.isin(resting, request.excluded, assume_unique=True)]
+            supply = request.supply - self._count_arms(resting)
+            enough = supply.sum() >= request.n if request.quota is None else (supply >= request.quota).all()
+            if enough:
+                excluded = np.union1d(request.excluded, resting)
+                return dataclasses.replace(request, excluded=excluded, supply=supply)
+            self._fall_back(
+                "cooldown_shortened",
+                "too few prompts are left while others rest, so some come back earlier (a lower `cooldown` avoids it)",
+            )
+        return request
+
+    def _bounded_quota(self, request: Request, n: int, taken: Ints) -> Request:
+        """The request with a quota that keeps every arm's share of the whole batch within its bounds."""
+        low = np.maximum(self.arm_floor * n - taken, 0.0)
+        high = np.maximum(np.floor(self.arm_cap * n + 1e-9) - taken, 0.0)
+        if np.minimum(high, request.supply).sum() < request.n:
+            self._fall_back(
+                "arm_cap_exceeded", "the arms cannot fill the batch within `arm_cap`; the cap gives way (raise it)"
+            )
+        shares = bounded_shares(self._arm_mass(request), request.supply, request.n, low_A=low, high_A=high)
+        return dataclasses.replace(request, quota=systematic_counts(shares, self._rng))
+
+    def _count_arms(self, rows: Ints) -> Ints:
+        return np.bincount(self.pool.arms[rows], minlength=len(self.pool.arm_names)).astype(np.int64)
 
     # ---- helpers ------------------------------------------------------------------------------------------------
 
@@ -461,6 +643,10 @@ class Curriculum(ABC):
         """
         pool = self.pool if self._announced is None else self._announced
         pool.rows(prompt_ids)
+
+    def _check_texts(self, pool: PromptPool) -> None:
+        if "texts" in self.tags:
+            pool.prompts(np.empty(0, dtype=np.int64))
 
     def _checked_request(
         self, n: int, kind: Kind, exclude: ArrayLike | None, quota: Mapping[str, int] | None
@@ -511,6 +697,12 @@ class Curriculum(ABC):
             )
 
 
+def _new_since(saved: object) -> dict[str, Any]:
+    """Defaults of parameters that every strategy has now and that an older state does not mention."""
+    known = declared(Curriculum)
+    return {name: known[name].default for name in known if isinstance(saved, dict) and name not in saved}
+
+
 def _check_pool(pool: object, what: str) -> None:
     if not isinstance(pool, PromptPool):
         raise InvalidParameter(f"{what} must be a `PromptPool`; got {type(pool).__name__}")
@@ -542,3 +734,28 @@ def draw_by_weight(
     order = rng.permutation(request.n)
     rows = np.concatenate([part.rows for part in parts])[order]
     return Picked(rows, np.concatenate([part.probability for part in parts])[order])
+
+
+def pick_best(curriculum: Curriculum, request: Request, score: Callable[[Ints], Floats], *, candidates: int) -> Picked:
+    """Answer a request with the prompts of the highest score among random candidates.
+
+    Ties fall in random order. The inclusion probability has no closed form.
+
+    Args:
+        curriculum: who is asked.
+        request: the request; with a quota each arm has its own candidates.
+        score: gives the score of rows, shape (m,), higher is better, NaN the lowest; called once for each part.
+        candidates: candidates for each prompt wanted, drawn uniformly; 0 for all prompts.
+    """
+    pool, rng = curriculum.pool, curriculum.generator
+    parts = [(pool.active_everywhere, request.n, int(request.supply.sum()))]
+    if request.quota is not None:
+        arms = np.flatnonzero(request.quota).tolist()
+        parts = [(pool.active_rows(arm), int(request.quota[arm]), int(request.supply[arm])) for arm in arms]
+    found = []
+    for rows, n, supply in parts:
+        k = min(n * candidates, supply) if candidates else supply
+        drawn = rng.permutation(uniform_rows(rows, k, rng, request.excluded))
+        found.append(best_rows(drawn, score(drawn), n))
+    best = np.concatenate(found)
+    return Picked(best, np.full(best.size, np.nan))

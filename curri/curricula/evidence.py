@@ -18,6 +18,9 @@ if TYPE_CHECKING:
 
     from curri.types import Bools, Floats, Ints, Rollouts
 
+SAME_REWARD = 1e-9
+"""Rewards of a group that differ by less are equal: they came out of the same sum in another order."""
+
 REMEMBERED_ROLLOUTS = 262_144
 """Named rollouts a strategy without a store remembers, to count a repeated one once. A scheduler knows them all."""
 
@@ -49,6 +52,60 @@ class Evidence:
     policy_version: Ints
     probe: Bools
     responses: Sequence[Any]
+
+    def __len__(self) -> int:
+        return int(self.rows.size)
+
+    def groups(self, *, probe: bool | None = False) -> Groups:
+        """The responses of each prompt taken together.
+
+        Args:
+            probe: False for training rollouts, True for probes, None for both.
+        """
+        wanted = np.ones(len(self), dtype=np.bool_) if probe is None else self.probe == probe
+        rows, group_R = np.unique(self.rows[wanted], return_inverse=True)
+        rewards, solved = self.rewards[wanted], self.solved[wanted]
+        size = np.bincount(group_R, minlength=rows.size)
+        low, high = np.full(rows.size, np.inf), np.full(rows.size, -np.inf)
+        np.minimum.at(low, group_R, rewards)
+        np.maximum.at(high, group_R, rewards)
+        known = ~np.isnan(solved)
+        total = np.bincount(group_R, rewards - low[group_R], rows.size)  # from the lowest: equal rewards stay equal
+        return Groups(
+            rows=rows,
+            size=size,
+            reward_mean=low + total / np.maximum(size, 1),
+            reward_min=low,
+            reward_max=high,
+            live=high - low > SAME_REWARD * np.maximum(1.0, np.maximum(np.abs(low), np.abs(high))),
+            successes=np.bincount(group_R, np.where(known, solved, 0.0), rows.size).astype(np.float64),
+            known=np.bincount(group_R, known, rows.size).astype(np.int64),
+        )
+
+
+@dataclass(frozen=True, eq=False)
+class Groups:
+    """What the responses of each prompt in one round came to; all arrays have shape (groups,).
+
+    Attributes:
+        rows: row of the prompt in the pool, distinct, ascending.
+        size: responses.
+        reward_mean: mean reward.
+        reward_min: lowest reward.
+        reward_max: highest reward.
+        live: whether the rewards differ, by more than rounding (1e-9, relative for rewards beyond 1).
+        successes: sum of ``solved`` where it is known.
+        known: responses whose ``solved`` is known.
+    """
+
+    rows: Ints
+    size: Ints
+    reward_mean: Floats
+    reward_min: Floats
+    reward_max: Floats
+    live: Bools
+    successes: Floats
+    known: Ints
 
     def __len__(self) -> int:
         return int(self.rows.size)

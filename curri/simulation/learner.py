@@ -179,13 +179,22 @@ class SimulatedLearner:
         ability = self._ability[self._pool.arms[rows]]
         return solve_probability(ability, self._difficulty[rows], self._discrimination[rows])
 
-    def answer(self, prompt_ids: ArrayLike, n_rollouts: ArrayLike, *, round: int) -> Rollouts:  # noqa: A002
+    def answer(
+        self,
+        prompt_ids: ArrayLike,
+        n_rollouts: ArrayLike,
+        *,
+        round: int,  # noqa: A002  the field's word
+        first: ArrayLike = 0,
+    ) -> Rollouts:
         """Answer prompts; the ability stays as it is.
 
         Args:
             prompt_ids: distinct, shape (_B,).
             n_rollouts: responses for each, ≥ 0, one value or shape (_B,).
             round: number of the round; another round means other luck.
+            first: responses of this round that each prompt has already, ≥ 0, one value or shape (_B,); a round in
+                parts gives the same responses as one in a whole.
 
         Returns:
             Rewards 1 (right) and 0 (wrong), the prompts in the order given. With more rollouts the first ones stay.
@@ -196,12 +205,61 @@ class SimulatedLearner:
         """
         ids = np.asarray(prompt_ids, dtype=np.int64)
         n = np.broadcast_to(np.asarray(n_rollouts, dtype=np.int64), ids.shape)
-        if np.unique(ids).size != ids.size or (n < 0).any():
+        start = np.broadcast_to(np.asarray(first, dtype=np.int64), ids.shape)
+        if np.unique(ids).size != ids.size or (n < 0).any() or (start < 0).any():
             raise InvalidParameter("`answer` of `SimulatedLearner` needs distinct prompt ids and counts >= 0")
         ids_R = np.repeat(ids, n)
-        ordinals_R = np.arange(ids_R.size) - np.repeat(np.cumsum(n) - n, n)
+        ordinals_R = np.arange(ids_R.size) - np.repeat(np.cumsum(n) - n - start, n)
         right = luck(ids_R, ordinals_R, round=round, seed=self.seed) < np.repeat(self.pass_rate(ids), n)
         return Rollouts(ids_R, right.astype(np.float64))
+
+    def add(
+        self,
+        prompt_ids: ArrayLike,
+        skills: Sequence[str] | NDArray[np.str_],
+        difficulty: ArrayLike,
+        *,
+        discrimination: ArrayLike = 1.0,
+    ) -> None:
+        """Take in new prompts, such as evolved ones, of skills that are there; the abilities stay as they are.
+
+        Args:
+            prompt_ids: distinct and new, shape (_N,).
+            skills: shape (_N,).
+            difficulty: logits, shape (_N,).
+            discrimination: > 0, one value or shape (_N,).
+
+        Raises:
+            InvalidParameter: an id or a skill is not what it should be, or a value is outside its range; nothing was
+                taken in.
+
+        Example:
+            >>> learner = SimulatedLearner([1, 2], ["sums", "sums"], [0.0, 1.0])
+            >>> learner.add([3], ["sums"], [2.0])
+            >>> learner.pass_rate().round(2)
+            array([0.5 , 0.27, 0.12])
+
+        """
+        ids = np.asarray(prompt_ids, dtype=np.int64)
+        unknown = sorted(set(np.asarray(skills).tolist()) - set(self.skills))
+        if unknown:
+            raise InvalidParameter(f"`add` of `SimulatedLearner` has no skill {', '.join(unknown)}")
+        pool = self._pool.extended(ids, skills)
+        order = np.argsort(np.concatenate([self._pool.ids, ids]), kind="stable")
+        steep = np.broadcast_to(np.asarray(discrimination, dtype=np.float64), ids.shape)
+        hard = np.concatenate([self._difficulty, np.asarray(difficulty, dtype=np.float64)])
+        b = _one_each("difficulty", hard, order)
+        a = _one_each("discrimination", np.concatenate([self._discrimination, steep]), order)
+        solve_probability(0.0, b, a)  # refuses what the formula refuses
+        self._pool, self._difficulty, self._discrimination = pool, b, a
+
+    def difficulty(self, prompt_ids: ArrayLike) -> Floats:
+        """b of prompts, logits, shape of ``prompt_ids``.
+
+        Raises:
+            UnknownPrompt: an id is not the learner's.
+        """
+        return self._difficulty[self._pool.rows(prompt_ids)]
 
     def learn(self, prompt_ids: ArrayLike, rewards: ArrayLike) -> None:
         """Train on one batch; the responses of a prompt are one group.

@@ -104,8 +104,8 @@ class PromptStore:
         return self._connection.transaction()
 
     def pool(self) -> PromptPool:
-        """Every prompt for training, as arrays."""
-        return self.prompts.pool()
+        """Every prompt for training, as arrays; strategies that read texts get them from the memory-mapped copy."""
+        return self.prompts.pool(fetch=self.texts.fetch)
 
     @property
     def read_only(self) -> bool:

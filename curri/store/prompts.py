@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -13,12 +13,12 @@ from curri.errors import InvalidData, UnknownPrompt
 from curri.pool import PromptPool
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from numpy.typing import NDArray
 
     from curri.store.connection import Connection
-    from curri.types import Floats, Ints
+    from curri.types import Floats, Ints, Prompt
 
 TRAIN_SPLITS = (None, "train")
 """Prompts of any other split are never selected."""
@@ -38,6 +38,8 @@ class NewPrompt:
         split: None or "train" for training; anything else is kept out of ``select``.
         prior_rate: pass rate known beforehand, or None.
         expected_tokens: expected response length, or None.
+        parent_id: the prompt it was evolved from, or None.
+        generation: 0 for an original, its parent's plus 1 for an evolved one.
     """
 
     prompt: str
@@ -49,6 +51,8 @@ class NewPrompt:
     split: str | None = None
     prior_rate: float | None = None
     expected_tokens: float | None = None
+    parent_id: int | None = None
+    generation: int = 0
 
     def digest(self) -> tuple[int, int]:
         """Identity of the prompt: 128 bits of its form, text and answer."""
@@ -77,6 +81,20 @@ class Added:
     other_split: Ints
 
 
+class Origin(NamedTuple):
+    """Where a prompt comes from.
+
+    Attributes:
+        parent_id: the prompt it was evolved from, or None.
+        generation: 0 for an original.
+        split: as it was added.
+    """
+
+    parent_id: int | None
+    generation: int
+    split: str | None
+
+
 class PromptTable:
     """Prompts of one store."""
 
@@ -89,9 +107,15 @@ class PromptTable:
         return int(self._connection.value("select count(*) from prompts"))
 
     def add(self, prompts: Sequence[NewPrompt]) -> Added:
-        """Add prompts in one transaction; those already there (same text and answer) stay as they are."""
+        """Add prompts in one transaction; those already there (same text and answer) stay as they are.
+
+        Raises:
+            InvalidData: an arm without a name.
+            UnknownPrompt: a parent is not in the store.
+        """
         digests = _digests(prompts)
         with self._connection.transaction():
+            self._check_parents(prompts)
             first = int(self._connection.value("select coalesce(max(prompt_id), 0) from prompts")) + 1
             present = self._ids_of(digests)
             ids, is_new = _numbered(digests, present, first)
@@ -103,6 +127,13 @@ class PromptTable:
             other_arm, other_split = self._differing(ids, codes, [prompt.split for prompt in prompts])
         self.version += int(is_new.any())
         return Added(ids, is_new, other_arm, other_split)
+
+    def _check_parents(self, prompts: Sequence[NewPrompt]) -> None:
+        parents = [prompt.parent_id for prompt in prompts if prompt.parent_id is not None]
+        if parents:
+            self.refuse_unknown(np.array(parents, dtype=np.int64))
+        if any(prompt.generation < 0 for prompt in prompts):
+            raise InvalidData(f"a generation is an integer >= 0; got {min(p.generation for p in prompts)}")
 
     def ids_of(self, prompts: Sequence[NewPrompt]) -> Ints:
         """Ids of prompts by their identity, 0 where there is none, shape (n,)."""
@@ -146,7 +177,8 @@ class PromptTable:
                 "split": pa.array([p.split for p in prompts], text),
                 "prior_rate": pa.array([p.prior_rate for p in prompts], pa.float64()),
                 "expected_tokens": pa.array([p.expected_tokens for p in prompts], pa.float64()),
-                "generation": np.zeros(len(prompts), dtype=np.int32),
+                "parent_id": pa.array([p.parent_id for p in prompts], pa.int64()),
+                "generation": np.array([p.generation for p in prompts], dtype=np.int32),
                 "retired": np.zeros(len(prompts), dtype=np.bool_),
             }
         )
@@ -167,22 +199,29 @@ class PromptTable:
         by_arm, by_split = (positions[mask] for mask in masks)
         return by_arm, by_split
 
-    def pool(self) -> PromptPool:
-        """Every prompt for training, retired ones marked as not active."""
+    def pool(self, *, fetch: Callable[[Ints], list[Prompt]] | None = None) -> PromptPool:
+        """Every prompt for training, retired ones marked as not active.
+
+        Args:
+            fetch: gives the texts of prompt ids.
+        """
         table = self._connection.arrow(
-            """select prompt_id, arm_id, prior_rate, expected_tokens, retired from prompts
+            """select prompt_id, arm_id, prior_rate, expected_tokens, retired, generation from prompts
                where split is null or split = 'train' order by prompt_id"""
         )
         names = np.array(
             [row[0] for row in self._connection.rows("select name from arms order by arm_id")], dtype=np.str_
         )
         codes = table.column("arm_id").to_numpy()
+        generation = table.column("generation").to_numpy()
         return PromptPool(
             table.column("prompt_id").to_numpy(),
             names[codes] if names.size else None,
             prior_rate=_optional(table, "prior_rate"),
             expected_tokens=_optional(table, "expected_tokens"),
             active=~table.column("retired").to_numpy(),
+            generation=generation if generation.any() else None,
+            fetch=fetch,
         )
 
     def ids_by_external_id(self, names: Sequence[str]) -> dict[str, int]:
@@ -204,6 +243,44 @@ class PromptTable:
             asked=asked,
         )
         return dict(zip(found.column("text").to_pylist(), found.column("prompt_id").to_pylist(), strict=True))
+
+    def texts_present(self, texts: Sequence[str]) -> set[str]:
+        """Those canonical texts that some prompt has, whatever its answer."""
+        asked = pa.table({"text": pa.array(list(dict.fromkeys(texts)), pa.string())})
+        found = self._connection.arrow("select distinct text from asked join prompts on prompt = text", asked=asked)
+        return set(found.column("text").to_pylist())
+
+    def origins(self, prompt_ids: Ints) -> list[Origin]:
+        """Where prompts come from, in the order of ``prompt_ids``.
+
+        Raises:
+            UnknownPrompt: an id does not exist.
+        """
+        self.refuse_unknown(prompt_ids)
+        asked = pa.table({"i": np.arange(prompt_ids.size), "id": prompt_ids})
+        found = self._connection.arrow(
+            "select parent_id, generation, split from asked join prompts on prompt_id = id order by i", asked=asked
+        )
+        return [Origin(row["parent_id"], row["generation"], row["split"]) for row in found.to_pylist()]
+
+    def ancestry(self, prompt_id: int) -> list[int]:
+        """A prompt, its parent, and so on up to the original it was evolved from, as ids.
+
+        Raises:
+            UnknownPrompt: the id does not exist.
+        """
+        self.refuse_unknown(np.array([prompt_id]))
+        found = self._connection.rows(
+            """with recursive line as (
+                   select prompt_id, parent_id, 0 as step from prompts where prompt_id = ?
+                   union all
+                   select p.prompt_id, p.parent_id, step + 1 from line join prompts p on p.prompt_id = line.parent_id
+                   where p.prompt_id < line.prompt_id  -- a parent is always older, so a damaged line ends too
+               )
+               select prompt_id from line order by step""",
+            [int(prompt_id)],
+        )
+        return [int(row[0]) for row in found]
 
     def known(self, prompt_ids: Ints) -> NDArray[np.bool_]:
         """Which ids exist; ids are dense from 1."""

@@ -35,7 +35,8 @@ def check_parameters_are_documented(case: Case) -> None:
     """Every parameter says what it does, and its default is a plain immutable value inside its own range."""
     for name, parameter in declared(case.strategy).items():
         expect(parameter.doc.strip(), f"`{name}` has no doc")
-        expect(type(parameter.default) in {bool, int, float, str}, f"the default of `{name}` is no plain value")
+        plain = parameter.default is None or type(parameter.default) in {bool, int, float, str}
+        expect(plain, f"the default of `{name}` is no plain value")
         parameter.checked(parameter.default, name=name, owner=case.strategy.__name__)
     for name in ("seed", "group_size"):
         expect(name in declared(case.strategy), f"`{name}` is a parameter of every strategy")
@@ -53,6 +54,10 @@ def check_wrong_parameters_refused(case: Case) -> None:
 
 
 def _wrong_values(parameter: Parameter) -> list[Any]:
+    if parameter.type is dict:
+        return [[], "no such value", 1, {}, {"a": -1.0}, {"a": np.nan}, {"a": "1"}, {"a": 0.0}, {1: 1.0}]
+    if parameter.type is list:
+        return [[], "no such value", 1, {}, [1], ["a", "a"]]
     wrong: list[Any] = [None, [], "no such value"]
     if parameter.type is bool:
         return [*wrong, 1, "true"]

@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Literal, NamedTuple, TypeAlias
 from curri.errors import unknown_name
 
 # Importing them fills the table of promises, in this order.
-from curri.testing import construction, determinism, learning, persistence, scale, selection, talk
+from curri.testing import bounds, construction, determinism, learning, persistence, scale, selection, talk
 from curri.testing.case import PROMISES, Case, Promise
 
 if TYPE_CHECKING:
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 Outcome: TypeAlias = Literal["passed", "failed", "failed as expected", "passed unexpectedly"]
 
-MODULES = (construction, selection, learning, determinism, persistence, talk, scale)
+MODULES = (construction, selection, learning, determinism, persistence, talk, bounds, scale)
 
 
 @dataclass(frozen=True, eq=False)

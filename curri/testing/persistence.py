@@ -98,7 +98,7 @@ def check_missing_prompts_refused(case: Case) -> None:
     """A state that knows prompts which the pool does not hold is refused, and names one."""
     state = experienced(case).state_dict()
     pool = small_pool()
-    smaller = PromptPool(pool.ids[1:], pool.arm_of(np.arange(1, len(pool))))
+    smaller = PromptPool(pool.ids[1:], pool.arm_of(np.arange(1, len(pool))), fetch=pool.fetch)
     error = refused("a missing prompt", StateMismatch, case.build(smaller).load_state_dict, state)
     expect(str(pool.ids[0]) in error.message, f"the message must name {pool.ids[0]}; it reads {error.message!r}")
 
@@ -207,7 +207,7 @@ def check_extension_cannot_shrink(case: Case) -> None:
     """A pool that lacks a present or an announced prompt is refused, and changes nothing."""
     curriculum = experienced(case, 2)
     pool = curriculum.pool
-    smaller = PromptPool(pool.ids[1:], pool.arm_of(np.arange(1, len(pool))))
+    smaller = PromptPool(pool.ids[1:], pool.arm_of(np.arange(1, len(pool))), fetch=pool.fetch)
     error = refused("a smaller pool", UnknownPrompt, curriculum.extend, smaller)
     expect(str(pool.ids[0]) in error.message, f"the message must name {pool.ids[0]}; it reads {error.message!r}")
     curriculum.extend(pool.extended([1], ["arm 0"]))

@@ -15,6 +15,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from curri.registry import COMPOSED, strategy
 from curri.state import pack, unpack
 from curri.testing.case import BrokenContract, Case, expect
 from curri.testing.scenario import digest, play, small_pool
@@ -45,6 +46,7 @@ def played_elsewhere(case: Case, rounds: int, state: State | None = None) -> tup
         "module": module.__name__,
         "file": getattr(module, "__file__", None),
         "class": case.strategy.__qualname__,
+        "composed": case.strategy.name if COMPOSED in case.strategy.name else None,
         "parameters": dict(case.parameters),
         "rounds": rounds,
         "state": None if state is None else base64.b64encode(pack(state)).decode(),
@@ -81,11 +83,13 @@ def main() -> None:
 
 
 def _strategy(job: dict[str, Any]) -> type[Curriculum]:
+    if job["composed"] is not None:
+        return strategy(job["composed"])
     found: Any = _module(job["module"], job["file"])
     for part in job["class"].split("."):
         found = getattr(found, part)
-    strategy: type[Curriculum] = found
-    return strategy
+    chosen: type[Curriculum] = found
+    return chosen
 
 
 def _module(name: str, file: str | None) -> ModuleType:

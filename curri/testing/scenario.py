@@ -11,7 +11,7 @@ import numpy as np
 from curri.pool import PromptPool
 from curri.selectors.hashing import stable_hash
 from curri.testing.case import Case, expect
-from curri.types import Rollouts
+from curri.types import Prompt, Rollouts
 
 if TYPE_CHECKING:
     from curri.curricula.base import Curriculum
@@ -28,13 +28,18 @@ _TOP_UPS = 100
 def small_pool() -> PromptPool:
     """24 prompts in four arms of 3, 5, 7 and 9, with the ids 11, 14, 17 and so on."""
     arms = np.repeat([f"arm {code}" for code in range(len(ARM_SIZES))], ARM_SIZES)
-    return PromptPool(11 + 3 * np.arange(POOL_SIZE), arms)
+    return PromptPool(11 + 3 * np.arange(POOL_SIZE), arms, fetch=made_up_prompts)
 
 
 def even_pool(n_prompts: int, n_arms: int) -> PromptPool:
     """A pool with arms of (nearly) the same size, spread over the ids."""
     names = np.array([f"arm {code}" for code in range(n_arms)])
-    return PromptPool(1 + np.arange(n_prompts), names[np.arange(n_prompts) % n_arms])
+    return PromptPool(1 + np.arange(n_prompts), names[np.arange(n_prompts) % n_arms], fetch=made_up_prompts)
+
+
+def made_up_prompts(prompt_ids: Ints) -> list[Prompt]:
+    """A question for every id; longer numbers make harder ones."""
+    return [Prompt(i, f"What is {i} + {i * i % 9973}?", str(i + i * i % 9973), "arm", {}) for i in prompt_ids.tolist()]
 
 
 def answers(curriculum: Curriculum, selection: Selection) -> Rollouts:

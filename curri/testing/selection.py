@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from curri.types import Floats, Ints
 
 _SIGMAS = 4.5
-_MOVED_BY_ASK = frozenset({"generator", "counters", "fallbacks"})
+_MOVED_BY_ASK = frozenset({"generator", "counters", "fallbacks", COLUMN_PREFIX + "last_picked"})
 
 
 @promise()
@@ -172,7 +172,7 @@ def check_pool_order_irrelevant(case: Case) -> None:
     """The order in which a pool is given changes nothing."""
     pool = small_pool()
     order = np.random.default_rng(3).permutation(len(pool))
-    shuffled = PromptPool(pool.ids[order], pool.arm_of(order))
+    shuffled = PromptPool(pool.ids[order], pool.arm_of(order), fetch=pool.fetch)
     left, right = case.build(pool), case.build(shuffled)
     expect(play(left, 4) == play(right, 4), "the picks depend on the order in which the pool was given")
     expect_same_state(left.state_dict(), right.state_dict(), "pools in two orders")

@@ -15,6 +15,9 @@ VARIANTS = [
     Case(strategy("ucb"), {"draw": "replacement"}, replacement=True),
     Case(strategy("ucb"), {"count_unit": "prompts", "normalize_std": False}),
     Case(strategy("ucb"), {"temperature": 1e-6, "window": 5, "exploration": 0.0}),
+    Case(strategy("ucb"), {"cooldown": 2, "arm_floor": 0.1, "arm_cap": 0.5, "revisit_after": 3}),
+    Case(strategy("uniform"), {"cooldown": 1, "revisit_after": 4, "revisit_share": 0.5}),
+    Case(strategy("ucb/uniform"), {"temperature": 0.5}),
 ]
 
 

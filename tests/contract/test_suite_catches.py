@@ -695,6 +695,27 @@ class RemembersEverything(Fair):
 
 
 # Check, who breaks it, and what the failure has to say.
+class NeverBound(Fair):
+    """Picks as it likes, whatever bounds were set."""
+
+    def _pick_within_bounds(self, request: Request) -> Picked:
+        return self._pick(request)
+
+
+class MindsItsOwnBusiness(Fair):
+    """Decides by what it reads in an attribute that no part of a composed strategy is lent."""
+
+    def _choose(self, free: Ints, n: int) -> Ints:
+        return np.sort(free)[:n] if self._folded > 3 else super()._choose(free, n)
+
+    def _own_state(self) -> State:
+        return super()._own_state() | {"folded": self._folded}
+
+    def _load_own_state(self, state: State) -> None:
+        super()._load_own_state(state)
+        self._folded = 100
+
+
 BREAKS: list[tuple[str, type[Curriculum], str]] = [
     ("default_construction", Nameless, "`summary` .* says nothing"),
     ("parameters_are_documented", Undocumented, "`weight` has no doc"),
@@ -764,6 +785,10 @@ BREAKS: list[tuple[str, type[Curriculum], str]] = [
     ("explain", ExplainsInNumPy, "serializable"),
     ("no_loop_over_the_pool", LoopsOverThePool, "lines of Python"),
     ("state_stays_bounded", RemembersEverything, "grew from"),
+    ("cooldown", NeverBound, "while they rest"),
+    ("arm_bounds", NeverBound, "the arms got"),
+    ("revisits", NeverBound, "a prompt waited"),
+    ("composes", MindsItsOwnBusiness, "the states differ"),
 ]
 
 # Checks of what stands outside a strategy; a test of its own breaks that.
