@@ -15,7 +15,18 @@ from hypothesis import strategies as st
 from curri import PromptPool
 from curri.curricula import UCB, Curriculum
 from curri.errors import InvalidParameter
-from curri.parameters import Parameter, check_declared, choice, declared, integer, real, refuse_unknown, switch
+from curri.parameters import (
+    Parameter,
+    check_declared,
+    choice,
+    declared,
+    integer,
+    names,
+    real,
+    refuse_unknown,
+    switch,
+    weights,
+)
 
 
 @dataclasses.dataclass(kw_only=True)
@@ -27,6 +38,8 @@ class Owner:
     offset: int = integer(default=0, doc="any integer")
     mode: str = choice(default="a", of=("a", "b"), doc="a mode")
     flag: bool = switch(default=False, doc="a flag")
+    mix: dict[str, float] | None = weights(doc="weights")  # noqa: RUF009  a declaration
+    order: list[str] | None = names(doc="names")  # noqa: RUF009  a declaration
 
     def __post_init__(self) -> None:
         check_declared(self)
@@ -154,3 +167,41 @@ def test_parameters_are_keywords_of_the_constructor() -> None:
         UCB(pool, temprature=3)  # type: ignore[call-arg]
     with pytest.raises(InvalidParameter, match=r"`temperature` of `UCB` must be a float in \(0, inf\); got -1.0"):
         UCB(pool, temperature=-1.0)
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        ("math=0.7,code=0.3", {"code": 0.3, "math": 0.7}),
+        (" math = 2 , code=0", {"code": 0.0, "math": 2.0}),
+        ('{"a=b": 1, "c": 3}', {"a=b": 1.0, "c": 3.0}),
+        ("a=b=1", {"a=b": 1.0}),
+    ],
+)
+def test_weights_are_read_from_text(text: str, value: dict[str, float]) -> None:
+    read = declared(Owner)["mix"].parsed(text, name="mix", owner="Owner")
+    assert read == value
+    assert list(read) == sorted(value)
+
+
+@pytest.mark.parametrize("text", ["", "math", "math=x", "=1", "{", "[1]", "math=-1", "math=0", "a=nan"])
+def test_weights_that_are_none_are_refused(text: str) -> None:
+    with pytest.raises(InvalidParameter, match="`mix` of `Owner` must be weights >= 0 by arm name"):
+        declared(Owner)["mix"].parsed(text, name="mix", owner="Owner")
+
+
+@pytest.mark.parametrize(("text", "value"), [("easy, hard", ["easy", "hard"]), ('["a,b", "c"]', ["a,b", "c"])])
+def test_names_are_read_from_text(text: str, value: list[str]) -> None:
+    assert declared(Owner)["order"].parsed(text, name="order", owner="Owner") == value
+
+
+@pytest.mark.parametrize("text", ["", "a,,b", "a,a", "[", "[1]", "{}"])
+def test_names_that_are_none_are_refused(text: str) -> None:
+    with pytest.raises(InvalidParameter, match="`order` of `Owner` must be distinct names"):
+        declared(Owner)["order"].parsed(text, name="order", owner="Owner")
+
+
+def test_many_values_may_be_left_out() -> None:
+    assert Owner().mix is None
+    assert Owner(mix={"b": 1, "a": 2}).mix == {"a": 2.0, "b": 1.0}
+    assert Owner(order=["x"]).order == ["x"]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
@@ -11,6 +11,10 @@ from hypothesis import strategies as st
 
 from curri import PromptPool
 from curri.errors import InvalidParameter, UnknownName, UnknownPrompt
+from curri.types import Prompt
+
+if TYPE_CHECKING:
+    from curri.types import Ints
 
 ids = st.lists(st.integers(-(2**63), 2**63 - 1), unique=True, max_size=30)
 
@@ -170,3 +174,35 @@ def test_retired_and_restricted() -> None:
     assert pool.restricted_to([3, 2, 1]) is pool
     with pytest.raises(UnknownPrompt):
         pool.retired([9])
+
+
+def test_generations_follow_their_prompts() -> None:
+    pool = PromptPool([5, 3, 4], generation=[2, 0, 1])
+    assert pool.generation is not None
+    assert pool.generation.tolist() == [0, 1, 2]
+    assert PromptPool([1]).generation is None
+    grown = pool.extended([1, 9], generation=[0, 3])
+    assert grown.generation is not None
+    assert grown.generation.tolist() == [0, 0, 1, 2, 3]
+    late = PromptPool([1]).extended([2], generation=[1]).generation
+    assert late is not None
+    assert late.tolist() == [0, 1]
+    kept = grown.retired([1]).restricted_to([5, 9]).generation
+    assert kept is not None
+    assert kept.tolist() == [2, 3]
+
+
+@pytest.mark.parametrize("wrong", [[-1], [0.5], ["a"], [0, 1]])
+def test_wrong_generations_are_refused(wrong: Any) -> None:
+    with pytest.raises(InvalidParameter, match="`generation` of `PromptPool` must"):
+        PromptPool([1], generation=wrong)
+
+
+def test_texts_are_fetched_by_id() -> None:
+    def fetch(asked: Ints) -> list[Prompt]:
+        return [Prompt(i, f"text {i}", None, "a", {}) for i in asked.tolist()]
+
+    pool = PromptPool([7, 5], fetch=fetch).extended([6]).retired([5]).restricted_to([5, 6])
+    assert [prompt.prompt for prompt in pool.prompts(np.array([1, 0]))] == ["text 6", "text 5"]
+    with pytest.raises(InvalidParameter, match="has no texts"):
+        PromptPool([1]).prompts(np.array([0]))

@@ -25,6 +25,8 @@ def best_rows(rows: Ints, scores: Floats, n: int) -> Ints:
     >>> best_rows(np.array([7, 8, 9]), np.array([0.5, np.nan, 0.5]), 2)
     array([7, 9])
     """
+    if n <= 0:
+        return rows[:0]
     if n < rows.size:
         worst = np.where(np.isnan(scores), -np.inf, scores)
         edge = np.partition(worst, rows.size - n)[rows.size - n]

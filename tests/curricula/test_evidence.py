@@ -240,3 +240,28 @@ def test_repeats_that_differ_in_their_text_alone_do_not_depend_on_the_order() ->
 
     kept = [gathered(told(*order), seen=SeenRollouts())[0].responses for order in (("x", "y"), ("y", "x"))]
     assert kept[0] == kept[1]
+
+
+def test_groups_are_the_responses_of_a_prompt() -> None:
+    told = Rollouts([7, 3, 7, 3, 7], [1.0, 0.5, 0.0, 0.5, 1.0], solved=[1, np.nan, 0, 1, 1])
+    probes = Rollouts([7, 9], [4.0, 2.0], kind="probe")
+    groups = gathered(told, probes)[0].groups()
+    assert groups.rows.tolist() == [3, 7]
+    assert groups.size.tolist() == [2, 3]
+    assert groups.reward_mean == pytest.approx([0.5, 2 / 3])
+    assert groups.reward_min.tolist() == [0.5, 0.0]
+    assert groups.reward_max.tolist() == [0.5, 1.0]
+    assert groups.live.tolist() == [False, True]
+    assert groups.successes.tolist() == [1.0, 2.0]
+    assert groups.known.tolist() == [1, 3]
+    assert gathered(told, probes)[0].groups(probe=True).rows.tolist() == [7, 9]
+    assert gathered(told, probes)[0].groups(probe=None).size.tolist() == [2, 4, 1]
+    assert len(gathered()[0].groups()) == 0
+
+
+@pytest.mark.parametrize(
+    ("rewards", "live"), [((0.1 + 0.2, 0.3), False), ((1e6, 1e6 + 1e-5), False), ((0.3, 0.31), True)]
+)
+def test_a_group_is_live_beyond_rounding(rewards: tuple[float, float], live: bool) -> None:
+    """Elsewhere std == 0 on floats lets groups through that differ by rounding."""
+    assert gathered(Rollouts([1, 1], rewards))[0].groups().live.tolist() == [live]
