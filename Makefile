@@ -4,6 +4,7 @@ PYTHON  ?= python3
 VENV    ?= .venv
 VENV1   ?= .venv-duckdb1
 DUCKDB1 ?= 1.5.6
+TORCH   ?= torch
 ARGS    ?=
 
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
@@ -17,7 +18,8 @@ help: ## Show this list
 	@echo
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' Makefile
 	@echo
-	@echo "Settings: PYTHON=python3.12 (which Python), VENV=.venv (where), ARGS=\"-k ucb\" (passed on to the program)."
+	@echo "Settings: PYTHON=python3.12 (which Python), VENV=.venv (where), ARGS=\"-k ucb\" (passed on to the program),"
+	@echo "TORCH=\"torch --index-url https://download.pytorch.org/whl/cpu\" (the small CPU build, where the default is CUDA)."
 
 demo: $(VENV)/.stamp-core ## Install the core and reasoning-gym, then run `curri demo`
 	@echo "==> Running the demo: $(VENV)/bin/curri demo $(ARGS)"
@@ -93,13 +95,14 @@ $(VENV)/.stamp-core: $(VENV)/.stamp-venv pyproject.toml constraints.txt
 	@touch $@
 
 $(VENV)/.stamp-dev: $(VENV)/.stamp-venv pyproject.toml constraints.txt
-	@echo "==> Installing curri with its development tools into $(VENV) (first time: a minute or so)."
+	@echo "==> Installing PyTorch and curri with all that its tests use into $(VENV) (first time: some minutes)."
+	@$(VENV)/bin/python -m pip install -qq -c constraints.txt $(TORCH) || { echo "$$INSTALL_FAILED" >&2; exit 1; }
 	@$(VENV)/bin/python -m pip install -qq -c constraints.txt -e ".[dev]" || { echo "$$INSTALL_FAILED" >&2; exit 1; }
 	@touch $(VENV)/.stamp-core $@
 
 $(VENV1)/.stamp-dev: $(VENV1)/.stamp-venv pyproject.toml constraints.txt
-	@echo "==> Installing curri with its development tools and DuckDB $(DUCKDB1) into $(VENV1) (first time: a minute or so)."
+	@echo "==> Installing curri, pytest and DuckDB $(DUCKDB1) into $(VENV1), without PyTorch (first time: a minute or so)."
 	@sed 's/^duckdb==.*/duckdb==$(DUCKDB1)/' constraints.txt > $(VENV1)/constraints.txt
-	@$(VENV1)/bin/python -m pip install -qq -c $(VENV1)/constraints.txt -e ".[dev]" || { echo "$$INSTALL_FAILED" >&2; exit 1; }
+	@$(VENV1)/bin/python -m pip install -qq -c $(VENV1)/constraints.txt -e ".[test]" || { echo "$$INSTALL_FAILED" >&2; exit 1; }
 	@$(VENV1)/bin/python -c 'import duckdb, sys; sys.exit(duckdb.__version__ != "$(DUCKDB1)" and "error: DuckDB is " + duckdb.__version__)'
 	@touch $@
