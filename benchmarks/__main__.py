@@ -1,4 +1,8 @@
-"""``python -m benchmarks [NAME ...] [--quick]``: run the benchmarks and print one table; exit 1 when a budget fails."""
+"""``python -m benchmarks [NAME ...] [--quick]``: run the benchmarks and print one table; exit 1 when a budget fails.
+
+``python -m benchmarks gain [STRATEGY ...] [--quick] [--json FILE]`` is another table: what strategies gain over
+``uniform`` on a simulated learner.
+"""
 
 from __future__ import annotations
 
@@ -7,12 +11,15 @@ from importlib import import_module
 
 from benchmarks.table import render
 
-NAMES = ("picker", "scheduling", "rollouts", "startup")
+NAMES = ("picker", "strategies", "scheduling", "rollouts", "startup")
 
 
 def main() -> int:
     """Run what was asked for."""
     words = sys.argv[1:]
+    if words[:1] == ["gain"]:
+        gain: int = import_module("benchmarks.gain.run").main(words[1:])
+        return gain
     quick = "--quick" in words
     names = [word for word in words if not word.startswith("-")] or list(NAMES)
     rows = []

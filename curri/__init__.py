@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from curri import estimators as estimators
     from curri import selectors as selectors
     from curri.pool import PromptPool as PromptPool
+    from curri.registry import strategy as strategy
     from curri.scheduler import Scheduler as Scheduler
     from curri.store import PromptStore as PromptStore
     from curri.store import open_store as open_store
@@ -34,6 +35,7 @@ _HOMES = {
     "Selection": "curri.types",
     "Ticket": "curri.types",
     "open_store": "curri.store",
+    "strategy": "curri.registry",
 }
 _MODULES = ("curricula", "errors", "estimators", "selectors")
 __all__ = ["__version__", *sorted(_HOMES), *_MODULES]  # noqa: PLE0604  built from the table above

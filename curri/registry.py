@@ -21,6 +21,18 @@ COMPOSED = "/"
 
 BUILT_IN: dict[str, str] = {
     "ucb": "curri.curricula.ucb:UCB",
+    "pcl": "curri.curricula.pcl:PCL",
+    "vas": "curri.curricula.vas:VAS",
+    "eva": "curri.curricula.eva:Eva",
+    "reinforce-ada": "curri.curricula.reinforce_ada:ReinforceAda",
+    "modomodo": "curri.curricula.modomodo:MoDoMoDo",
+    "mopps": "curri.curricula.mopps:MoPPS",
+    "adarft": "curri.curricula.adarft:AdaRFT",
+    "greso": "curri.curricula.greso:GRESO",
+    "dapo": "curri.curricula.dapo:DAPO",
+    "sec": "curri.curricula.sec:SEC",
+    "learning-progress": "curri.curricula.learning_progress:LearningProgress",
+    "easy-to-hard": "curri.curricula.easy_to_hard:EasyToHard",
     "uniform": "curri.curricula.uniform:Uniform",
 }
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from curri.estimators.advantage_window import AdvantageWindow
 from curri.estimators.advantages import group_advantages
+from curri.estimators.decayed_pass_rate import DecayedPassRate
+from curri.estimators.diversity import distinct_n, mean_edit_distance, self_bleu
 from curri.estimators.informativeness import (
     INFORMATIVENESS,
     group_informativeness,
@@ -12,16 +14,35 @@ from curri.estimators.informativeness import (
     topic_blend,
 )
 from curri.estimators.pass_rate import PassRate
+from curri.estimators.pool_baseline import pool_baseline_advantages
+from curri.estimators.promotion import momentum_weights, outcome_variance, variance_promotion_weights
+from curri.estimators.scores import RateScore, expected_rate_score, rate_score, rate_score_range
 from curri.estimators.ucb import ucb_scores
+from curri.estimators.value_accuracy import effective_ratio, explained_variance, rollout_equivalent
 
 __all__ = [
     "INFORMATIVENESS",
     "AdvantageWindow",
+    "DecayedPassRate",
     "PassRate",
+    "RateScore",
+    "distinct_n",
+    "effective_ratio",
+    "expected_rate_score",
+    "explained_variance",
     "group_advantages",
     "group_informativeness",
     "informativeness",
     "informativeness_weights",
+    "mean_edit_distance",
+    "momentum_weights",
+    "outcome_variance",
+    "pool_baseline_advantages",
+    "rate_score",
+    "rate_score_range",
+    "rollout_equivalent",
+    "self_bleu",
     "topic_blend",
     "ucb_scores",
+    "variance_promotion_weights",
 ]

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
 
     from curri.state import State
-    from curri.types import Floats, Ints
+    from curri.types import Floats, Ints, Strings
 
 __all__ = ["SimulatedLearner", "luck", "normal_noise"]
 
@@ -253,8 +253,16 @@ class SimulatedLearner:
         solve_probability(0.0, b, a)  # refuses what the formula refuses
         self._pool, self._difficulty, self._discrimination = pool, b, a
 
+    def skill_of(self, prompt_ids: ArrayLike) -> Strings:
+        """Name of each prompt's skill, shape of ``prompt_ids``.
+
+        Raises:
+            UnknownPrompt: an id is not the learner's.
+        """
+        return self._pool.arm_of(self._pool.rows(prompt_ids))
+
     def difficulty(self, prompt_ids: ArrayLike) -> Floats:
-        """b of prompts, logits, shape of ``prompt_ids``.
+        """Difficulty b of prompts, logits, shape of ``prompt_ids``.
 
         Raises:
             UnknownPrompt: an id is not the learner's.

@@ -287,10 +287,12 @@ def check_top_up(case: Case) -> None:
         ticket = selection.ticket._replace(round=wrong)
         refused(f"top_up of round {wrong}", InvalidParameter, curriculum.top_up, ticket)
     curriculum.tell(answers(curriculum, selection))
+    ticket = selection.ticket
     for _ in range(100):
-        more = curriculum.top_up(selection.ticket)
+        more = curriculum.top_up(ticket)
         if more is None:
             return
+        ticket = more.ticket
         expect("rounds" in case.tags, 'a strategy that tops rounds up is tagged "rounds"')
         expect(np.isin(more.prompt_ids, selection.prompt_ids).all(), "a top-up is for prompts of its round")
         expect(more.ticket.round == selection.ticket.round, f"the top-up has the ticket {more.ticket}")

@@ -46,7 +46,7 @@ def answers(curriculum: Curriculum, selection: Selection) -> Rollouts:
     """A reward of 0 or 1 for every rollout of a selection, more often 1 in later arms; each with its own name."""
     times = np.minimum(selection.n_rollouts, _GROUP_LIMIT)
     ids = np.repeat(selection.prompt_ids, times)
-    ordinal = np.arange(ids.size) - np.repeat(np.cumsum(times) - times, times)
+    ordinal = np.arange(ids.size) - np.repeat(np.cumsum(times) - times, times) + _GROUP_LIMIT * selection.ticket.part
     chance = _chance(ids * 1009 + ordinal, selection.ticket.round)
     codes = curriculum.pool.arms[curriculum.pool.rows(ids)]
     rate = (codes + 1.0) / (len(curriculum.pool.arm_names) + 1.0)
@@ -71,12 +71,14 @@ def step(curriculum: Curriculum, n: int = BATCH) -> list[int]:
     selection = curriculum.ask(n)
     curriculum.tell(answers(curriculum, selection))
     picks: list[int] = selection.prompt_ids.tolist()
+    ticket = selection.ticket
     for _ in range(_TOP_UPS if "rounds" in curriculum.tags else 0):
-        more = curriculum.top_up(selection.ticket)
+        more = curriculum.top_up(ticket)
         if more is None:
             break
         curriculum.tell(answers(curriculum, more))
         picks.extend(more.prompt_ids.tolist())
+        ticket = more.ticket
     curriculum.advance()
     return picks
 
