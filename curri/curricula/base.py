@@ -152,6 +152,10 @@ class Curriculum(Bounds, ABC):
     def _pick(self, request: Request) -> Picked:
         """Choose exactly ``request.n`` prompts; the supply has been checked."""
 
+    def _receive(self, rows: Ints) -> Picked:
+        """Take rows into a batch that a bound chose (see `revisit_after`), not the strategy."""
+        return Picked(rows, np.full(rows.size, np.nan))
+
     @abstractmethod
     def _fold(self, evidence: Evidence) -> None:
         """Learn from one round; ``evidence`` may be empty."""

@@ -33,6 +33,7 @@ class Bounds:
         _rounds_asked: int
 
         def _pick(self, request: Request) -> Picked: ...
+        def _receive(self, rows: Ints) -> Picked: ...
         def _arm_mass(self, request: Request) -> Floats: ...
         def _fall_back(self, rule: str, message: str) -> None: ...
 
@@ -52,22 +53,24 @@ class Bounds:
         """Prompts that waited too long first, then the strategy's own picks, without those that rest."""
         late = self._overdue(request)
         rest = self._without(request, late)
-        if rest is None:
-            return Picked(late, np.full(late.size, np.nan))
-        rest = self._without_resting(rest)
+        first = self._receive(late) if late.size else None
+        if rest is None and first is not None:
+            return first
+        rest = self._without_resting(request if rest is None else rest)
         if self._bounds_arms and request.quota is None:
             bounded = self._bounded_quota(rest, request.n, self._count_arms(late))
             picked = self._pick(bounded)
             picked = dataclasses.replace(picked, probability=np.full(picked.rows.size, np.nan))
         else:
             picked = self._pick(rest)
-        if not late.size:
-            return picked
-        each = np.full(picked.rows.size, self.group_size) if picked.n_rollouts is None else picked.n_rollouts
+        return picked if first is None else self._joined(first, picked)
+
+    def _joined(self, *parts: Picked) -> Picked:
+        each = [np.full(p.rows.size, self.group_size) if p.n_rollouts is None else p.n_rollouts for p in parts]
         return Picked(
-            rows=np.concatenate([late, picked.rows]),
-            probability=np.concatenate([np.full(late.size, np.nan), picked.probability]),
-            n_rollouts=np.concatenate([np.full(late.size, self.group_size), each]),
+            rows=np.concatenate([part.rows for part in parts]),
+            probability=np.concatenate([part.probability for part in parts]),
+            n_rollouts=np.concatenate(each),
         )
 
     def _overdue(self, request: Request) -> Ints:

@@ -205,6 +205,13 @@ class ArmEpochs(ArmCurriculum, Uniform):
         self._unseen_A -= np.bincount(self.pool.arms[rows], minlength=self._unseen_A.size)
         return rows, probability
 
+    def _receive(self, rows: Ints) -> Picked:
+        if not self._in_epochs:
+            return super(Uniform, self)._receive(rows)  # there are no epochs to note it in
+        waiting = rows[~self._columns["drawn"][rows]]
+        self._unseen_A -= np.bincount(self.pool.arms[waiting], minlength=self._unseen_A.size)
+        return super()._receive(rows)
+
     def _open_epoch(self, arm: int | None) -> None:
         super()._open_epoch(arm)
         for code in range(self._unseen_A.size) if arm is None else (arm,):

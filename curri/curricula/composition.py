@@ -19,6 +19,7 @@ from curri.registry import COMPOSED
 if TYPE_CHECKING:
     from curri.columns import PromptColumns
     from curri.curricula.evidence import Evidence, Groups
+    from curri.parameters import Parameter
     from curri.state import State
     from curri.types import Floats, Ints
 
@@ -48,17 +49,10 @@ def within(outer: type[Curriculum], inner: type[Curriculum]) -> type[Curriculum]
     for part in (outer, inner):
         if issubclass(part, Composed):
             raise InvalidParameter(f'"{part.name}" is composed already; only two plain strategies can be put together')
-    shared = declared(Curriculum)
-    fields: dict[str, Any] = {}
-    for name, parameter in declared(outer).items():
-        if name not in shared:
-            fields[name] = (parameter, name)
-    for name, parameter in declared(inner).items():
-        if name not in shared:
-            fields[WITHIN + name] = (parameter, name)
+    fields = _parameters(outer, inner)
     namespace: dict[str, Any] = {
         name: dataclasses.field(default=parameter.default, kw_only=True, metadata={"curri": parameter})
-        for name, (parameter, _) in fields.items()
+        for name, parameter in fields.items()
     }
     namespace |= {
         "__module__": __name__,
@@ -76,6 +70,18 @@ def within(outer: type[Curriculum], inner: type[Curriculum]) -> type[Curriculum]
         "inner": inner,
     }
     return type(namespace["__qualname__"], (Composed,), namespace)
+
+
+def _parameters(outer: type[Curriculum], inner: type[Curriculum]) -> dict[str, Parameter]:
+    """Those of ``outer``, those of ``inner`` with their prefix, and those of all strategies that one declares anew."""
+    shared = declared(Curriculum)
+    fields = {name: parameter for name, parameter in declared(outer).items() if parameter != shared.get(name)}
+    for name, parameter in declared(inner).items():
+        if name not in shared:
+            fields[WITHIN + name] = parameter
+        elif parameter != shared[name]:
+            fields[name] = parameter
+    return fields
 
 
 def _tags(outer: type[Curriculum], inner: type[Curriculum]) -> frozenset[str]:
@@ -105,6 +111,9 @@ class Composed(Curriculum):
     def _arm_mass(self, request: Request) -> Floats:
         return self._lend(self._arms, _ARMS)._arm_mass(request)
 
+    def _receive(self, rows: Ints) -> Picked:
+        return self._lend(self._prompts, _PROMPTS)._receive(rows)
+
     def _more(self, round_: int, told: Evidence) -> Picked | None:
         return self._lend(self._prompts, _PROMPTS)._more(round_, told)
 
@@ -114,6 +123,14 @@ class Composed(Curriculum):
     def _fold(self, evidence: Evidence) -> None:
         for part, prefix in self._parts():
             self._lend(part, prefix)._fold(evidence)
+
+    def __getattr__(self, name: str) -> Any:
+        """What only one of the parts can, such as ``probes_due`` or ``arm_weights``; the second is asked first."""
+        if not name.startswith("_"):
+            for part, prefix in reversed(self._parts()):
+                if hasattr(part, name):
+                    return getattr(self._lend(part, prefix), name)
+        raise AttributeError(f"`{type(self).__name__}` has no attribute `{name}`")
 
     # ---- state and talk -----------------------------------------------------------------------------------------
 

@@ -202,7 +202,7 @@ class GRESO(Refilling):
         self._on_a_run += int(np.count_nonzero(after)) - int(np.count_nonzero(before))
 
     def _moved(self, p: float, share: float | np.floating[Any], target: float) -> float:
-        if share == target:
+        if abs(share - target) <= _ROUNDING:
             return p
         moved = p - self.p_step if share > target else p + self.p_step
         return float(min(max(moved, self.p_low), self.p_high))

@@ -150,16 +150,12 @@ class MoDoMoDo(ArmEpochs):
     def _stages(self, request: Request, mixture: Floats) -> list[tuple[Floats, Ints]]:
         """Weights and how much each arm may give: from the present epochs first, then whatever there is."""
         part = np.where(self._takes_part(mixture), mixture, 0.0)
-        able = request.supply
-        if self.exhausted != "repeat":
-            free = self._free(request.excluded)
-            # Where it has to stop, an arm may be asked for more than is left, unless that is only in flight.
-            bounded = self._unseen_A > (free if self.exhausted == "stop" else 0)
-            able = np.where(bounded, free, able)
-        stages = [(part, able)]
-        if self.exhausted == "renormalise":
-            stages.append((mixture, request.supply))
-        return stages
+        if self.exhausted == "repeat":
+            return [(part, request.supply)]
+        free = self._free(request.excluded)
+        if self.exhausted == "stop":  # an arm may be asked for more than it has unseen, unless that is only in flight
+            return [(part, np.where(free < self._unseen_A, free, request.n))]
+        return [(part, np.where(self._unseen_A > 0, free, request.supply)), (mixture, request.supply)]
 
     def _split(self, part: Floats, n: int, able: Ints, request: Request, ledger: ExactQuotas) -> tuple[Ints, Floats]:
         """Counts of ``n`` prompts over the arms of a stage, and their expectation."""

@@ -218,14 +218,21 @@ class ReinforceAda(Uniform):
     # ---- picking ------------------------------------------------------------------------------------------------
 
     def _pick(self, request: Request) -> Picked:
-        drawn = super()._pick(request)
+        return self._booked(super()._pick(request))
+
+    def _receive(self, rows: Ints) -> Picked:
+        return self._booked(super()._receive(rows))
+
+    def _booked(self, drawn: Picked) -> Picked:
+        """With the rollouts of the first part, noted as handed out in this round."""
         each = self._first_rollouts(drawn.rows)
         self._columns.write(
             drawn.rows, in_round=self._rounds_asked, parts=1, issued=each, first_rollouts=0, first_reward=0.0
         )
         if self.budget and self.allocation == "sequential":
-            spent = request.n * self.round_size
-            self._budget[self._rounds_asked] = max(int(self.budget * spent + 1e-9) - spent, 0)
+            spent = drawn.rows.size * self.round_size
+            left = self._budget.get(self._rounds_asked, 0) + max(int(self.budget * spent + 1e-9) - spent, 0)
+            self._budget[self._rounds_asked] = left
             if len(self._budget) > _REMEMBERED_ROUNDS:
                 del self._budget[min(self._budget)]
         return Picked(drawn.rows, drawn.probability, each)

@@ -71,6 +71,11 @@ class Uniform(Curriculum):
         self._columns.write(drawn.rows, drawn=True)
         return drawn.rows, drawn.probability
 
+    def _receive(self, rows: Ints) -> Picked:
+        self._waiting.update(rows, np.zeros(rows.size))
+        self._columns.write(rows, drawn=True)
+        return super()._receive(rows)
+
     def _left(self, arm: int | None, excluded: Ints) -> int:
         waiting = self._waiting.total if arm is None else self._waiting.arm_total(arm)
         mine = excluded if arm is None else excluded[self.pool.arms[excluded] == arm]

@@ -35,17 +35,18 @@ class _Knob(NamedTuple):
 
 
 class GymCreator:
-    """Evolves prompts that ``curri ingest gym:…`` made, by rules; every child has an answer that its task accepts.
+    """Evolves prompts that ``curri ingest gym:…`` made, by rules.
 
     * In depth: one setting, chosen at random among those that can still go up, is turned to the next level of
       reasoning-gym's own curriculum for the task. A setting with a lower and an upper bound gets the next level as
-      upper and its old upper bound as lower one, so that no child is easier than the hardest of its parent's setting;
-      where the task refuses that, only the upper bound is raised.
+      upper and its old upper bound as lower one, so that in this respect no child is easier than the hardest of
+      its parent's setting; where the task refuses that, only the upper bound is raised.
     * In breadth: a new prompt of the same setting.
 
-    Each child is scored with its own answer by the task's own scorer; one that does not get 1.0 is refused. Its
-    metadata has the form that ``curri ingest`` gives, so that children can be evolved, and scored, like originals. Its
-    arm is named after the new setting if its parent's was named after the old one, and else is its parent's.
+    Each child is scored with its own answer by the task's own scorer; one that does not get 1.0 is refused, and so are
+    those of the few tasks that give no answer. Its metadata has the form that ``curri ingest`` gives, so that children
+    can be evolved, and scored, like originals. Its arm is named after the new setting if its parent's was named after
+    the old one, and else is its parent's.
 
     Prompts of other origin, and settings that cannot go up, are refused. Four of reasoning-gym's tasks have no
     curriculum; they evolve in breadth only.
@@ -135,7 +136,9 @@ class _Gym:
     def accepts(self, task: str, params: Mapping[str, Any]) -> bool:
         """Whether the task can be made with these parameters."""
         try:
-            self._config(task, params).validate()
+            config = self._config(task, params)
+            if hasattr(config, "validate"):
+                config.validate()
         except _REFUSED_BY_TASK:
             return False
         return True
@@ -187,7 +190,7 @@ class _Gym:
         entry = dataset[0]
         answer = entry.get("answer")
         if answer is None or dataset.score_answer(str(answer), entry) != 1.0:
-            return Refusal("the task's own scorer does not accept its answer", operation)
+            return Refusal("it has no answer that the task's own scorer accepts", operation)
         made = {"task": origin.task, "params": dict(params), "seed": seed, "size": 1, "index": 0}
         return Evolved(
             prompt=entry["question"],

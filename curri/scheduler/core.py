@@ -123,11 +123,14 @@ class RunCore:
         with self._writing():
             round_ = self.rounds.get(ticket.round)
             selection = self.curriculum.top_up(ticket) if round_ is not None else None
-            if round_ is None or selection is None:
-                return None
-            open_ = np.array([prompt in round_.open for prompt in selection.prompt_ids.tolist()], dtype=np.bool_)
-            selection = selection.take(open_)
-            return self._hand_out(selection, consumer, part=len(round_.issues)) if len(selection) else None
+            if round_ is not None and selection is not None:
+                open_ = np.array([prompt in round_.open for prompt in selection.prompt_ids.tolist()], dtype=np.bool_)
+                selection = selection.take(open_)
+                if len(selection):
+                    return self._hand_out(selection, consumer, part=len(round_.issues))
+            if "rounds" in self.curriculum.tags:
+                self._commit([])  # its cursors may have moved
+            return None
 
     def look_ahead(self, n: int) -> Selection:
         """What the next new round would be, without opening it: a copy of the strategy is asked."""

@@ -308,3 +308,61 @@ def test_advantages_as_told_or_by_group() -> None:
 def test_no_advantages() -> None:
     rows, ids, advantages = told_advantages(told(arms_pool(a=1)), normalize_std=True)
     assert (rows.size, ids.size, advantages.size) == (0, 0, 0)
+
+
+# ---- switches of UCB that came later ---------------------------------------------------------------------------------
+
+
+def taught(ucb: UCB, **advantages: list[float]) -> UCB:
+    for arm, values in advantages.items():
+        first = ucb.pool.ids[ucb.pool.active_rows(ucb.pool.arm_code(arm))][:1]
+        ucb.tell(Rollouts(first.repeat(len(values)), np.zeros(len(values)), advantages=values))
+    ucb.advance()
+    return ucb
+
+
+def test_discounted_counts_by_hand() -> None:
+    ucb = UCB(arms_pool(a=2, b=2), discount=0.5)
+    taught(ucb, a=[1.0] * 8, b=[1.0] * 4)
+    taught(ucb, b=[1.0] * 4)
+    ucb.advance()
+    assert ucb.explain(100)["arm_count"] == 8 * 0.25
+    assert ucb.explain(102)["arm_count"] == (4 * 0.5 + 4) * 0.5
+    bonus = np.sqrt(2 * np.log(2 + 3 + 1) / (np.array([2, 3]) + 1))
+    assert ucb.explain(100)["arm_bonus"] == pytest.approx(bonus[0])
+    score = np.exp((1 + bonus) / 0.1)
+    assert ucb.arm_weights == pytest.approx({"a": score[0] / score.sum(), "b": score[1] / score.sum()})
+    again = UCB(ucb.pool, discount=0.5)
+    again.load_state_dict(ucb.state_dict())
+    assert again.arm_weights == ucb.arm_weights
+
+
+def test_a_discount_brings_a_saturated_arm_back() -> None:
+    for discount, comes_back in ((1.0, False), (0.9, True)):
+        ucb = UCB(arms_pool(done=2, good=2), discount=discount)
+        taught(ucb, done=[0.0] * 500, good=[0.6] * 500)
+        for _ in range(100):
+            taught(ucb, good=[0.6] * 500)
+        assert (ucb.arm_weights["done"] > 0.5) == comes_back
+
+
+def test_without_a_discount_counts_are_whole_and_the_state_is_as_before() -> None:
+    ucb = taught(UCB(arms_pool(a=2)), a=[1.0] * 3)
+    assert type(ucb.explain(100)["arm_count"]) is int
+    assert [name for name in ucb.state_dict() if name.startswith("own/")] == ["own/a/values", "own/a/count"]
+
+
+def test_overflow_keeps_the_last_responses() -> None:
+    pool = arms_pool(a=50)
+    for overflow, wanted in (("last", 48.5), ("sample", None)):
+        ucb = UCB(pool, window=2, overflow=overflow)
+        ucb.tell(Rollouts(pool.ids[::-1], np.zeros(50), advantages=np.arange(50.0)[::-1]))
+        ucb.advance()
+        mean = ucb.explain(100)["arm_mean_abs_advantage"]
+        assert mean == wanted if wanted else mean < 48
+
+
+@pytest.mark.slow
+def test_contract_of_ucb_with_its_later_switches() -> None:
+    case = Case(UCB, {"discount": 0.8, "overflow": "last", "window": 5})
+    assert [result for result in run_checks(case) if not result.ok] == []

@@ -69,6 +69,14 @@ def test_metrics_and_explanations_are_those_of_both() -> None:
     assert set(both.explain(3)) == {"prompt_id", "arm", "active", "arms", "prompts"}
 
 
+def test_what_one_part_alone_can_is_reached_through_the_whole() -> None:
+    both: Any = within(UCB, strategy("vas"))(PromptPool(range(20), ["a", "b"] * 10))
+    assert both.arm_weights == pytest.approx({"a": 0.5, "b": 0.5})
+    assert both.probes_due == 20
+    with pytest.raises(AttributeError, match="`UCBThenVAS` has no attribute `parents`"):
+        both.parents(3)
+
+
 def test_on_the_command_line_and_in_a_run(tmp_path: Path) -> None:
     path = tmp_path / "p.duckdb"
     with open_store(path, create=True) as store:

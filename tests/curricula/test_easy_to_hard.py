@@ -177,7 +177,7 @@ def test_levels_that_name_no_arm_are_refused() -> None:
 
 def test_a_level_is_cycled_through() -> None:
     curriculum = EasyToHard(levels_pool(5), schedule="balanced")
-    times = Counter()
+    times: Counter[int] = Counter()
     for _ in range(10):
         times.update(curriculum.ask(4).prompt_ids.tolist())
     assert set(times.values()) == {2}

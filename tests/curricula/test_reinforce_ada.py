@@ -225,14 +225,11 @@ def test_lost_responses_make_no_further_rounds() -> None:
     """Whoever goes on without them is through after ``max_rounds`` all the same, and told so by ``admit``."""
     ada = ReinforceAda(PromptPool([1]), incomplete="go_on", max_rounds=3)
     ticket = ada.ask(1).ticket
-    for wanted in (True, True, False):
+    told = Rollouts([1] * 3, [0] * 3)
+    for last in (False, False, True):
+        assert ada.admit(told).verdict.tolist() == ["keep" if last else "more"]
         ada.tell(Rollouts([1], [0]))
-        told = Rollouts([1] * 3, [0] * 3)
-        assert ada.admit(told).verdict.tolist() == ["more"]
-        assert (ada.top_up(ticket) is not None) == wanted
-        if not wanted:
-            break
-    assert ada.admit(told).verdict.tolist() == ["keep"]
+        assert (ada.top_up(ticket) is None) == last
 
 
 def test_late_responses_of_a_folded_round_start_no_rounds() -> None:

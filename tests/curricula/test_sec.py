@@ -112,7 +112,7 @@ def test_arms_all_mastered_are_even() -> None:
 def test_prompts_inside_an_arm_uniformly_or_in_epochs() -> None:
     for inside, most in (("uniform", 5), ("epochs", 1)):
         sec = SEC(arms_pool(a=30), inside=inside)
-        times = Counter()
+        times: Counter[int] = Counter()
         for _ in range(5):
             times.update(sec.ask(6).prompt_ids.tolist())
         assert 1 < max(times.values()) <= 5 or inside == "epochs"

@@ -19,13 +19,14 @@ if TYPE_CHECKING:
 
 KINDS = get_args(RateScore)
 SHAPES = [(0.5, 0.5), (1.0, 1.0), (1.5, 3.0), (8.0, 2.0), (30.0, 45.0), (1.0, 400.0), (600.0, 500.0)]
+NODES = np.polynomial.legendre.leggauss(150)
 
 
 def by_quadrature(kind: RateScore, a: float, b: float, n: int, target: float) -> float:
     """The mean of a score under Beta(a, b): p = sin² turns both ends smooth; the kink at the target splits it."""
     kink = math.asin(math.sqrt(target))
     total = weight = 0.0
-    nodes, weights = np.polynomial.legendre.leggauss(400)
+    nodes, weights = NODES
     for low, high in pairwise((0.0, kink, math.pi / 2)):
         angle = low + (nodes + 1.0) * (high - low) / 2
         p = np.sin(angle) ** 2

@@ -9,8 +9,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-pytest.importorskip("torch")
-
 from curri import Prompt
 from curri.errors import InvalidParameter, MissingExtra, StateMismatch
 from curri.estimators import explained_variance, rollout_equivalent
@@ -23,6 +21,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from curri.types import Floats
+
+torch = pytest.importorskip("torch", reason="needs curri[torch]")
 
 
 def prompt(text: str | list[dict[str, Any]], number: int = 0) -> Prompt:
@@ -92,7 +92,8 @@ def test_hashed_n_grams_know_words_and_their_order_but_not_the_value_of_digits()
     assert not np.array_equal(hashed("dog bites man"), hashed("man bites dog"))
     near = hashed("How many eggs are left in the basket?") @ hashed("How many eggs are there in the basket?")
     far = hashed("How many eggs are left in the basket?") @ hashed("Sort: pear, fig, plum")
-    assert near > 0.5 > 0.2 > far
+    assert near > 0.5
+    assert far < 0.2
     assert np.linalg.norm(hashed("How many eggs are left in the basket?")) == pytest.approx(1.0, abs=0.35)
 
 
@@ -129,7 +130,11 @@ def test_no_prompts_no_features() -> None:
 
 def test_prompt_text_joins_chat_messages() -> None:
     parts = [{"type": "image", "image": "x"}, {"type": "text", "text": "two"}]
-    messages = [{"role": "user", "content": "one"}, {"role": "user", "content": parts}, {"role": "user"}]
+    messages: list[dict[str, Any]] = [
+        {"role": "user", "content": "one"},
+        {"role": "user", "content": parts},
+        {"role": "user"},
+    ]
     assert prompt_text(prompt(messages)) == "one\ntwo\n"
 
 
@@ -196,8 +201,9 @@ def _amount(value: Any) -> float:
     return float(len(value)) if isinstance(value, list) else float(value)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", [1, 2])
-def test_on_unseen_prompts_it_is_worth_three_rollouts_and_more_than_the_mean_of_the_arm(seed: int) -> None:
+def test_on_unseen_prompts_it_is_worth_several_rollouts_and_more_than_the_mean_of_the_arm(seed: int) -> None:
     prompts = gym(per_task=600, seed=seed)
     rng = np.random.default_rng(seed)
     order = rng.permutation(len(prompts.prompts))
@@ -218,11 +224,12 @@ def test_on_unseen_prompts_it_is_worth_three_rollouts_and_more_than_the_mean_of_
         worth.append(rollout_equivalent(seen.rate[batch], explained_variance(seen.rate[batch], predicted)))
     explained = explained_variance(unseen.rate, model.predict(unseen.prompts))
     by_arm = np.array([seen.rate[seen.arm == arm].mean() for arm in arms])[code]  # from the true rates, even
-    assert rollout_equivalent(unseen.rate, explained) >= 3.0
+    assert rollout_equivalent(unseen.rate, explained) >= 6.0  # three are asked for; it has come to 13 and more
     assert explained > explained_variance(unseen.rate, by_arm) + 0.2
     assert np.median(worth[-8:]) > 3.0 > worth[0]  # it was earned on the way, not there from the start
 
 
+@pytest.mark.slow
 def test_paper_settings_learn_too_but_more_slowly() -> None:
     prompts = gym(per_task=300, seed=3)
     measured = np.random.default_rng(0).binomial(8, prompts.rate) / 8
@@ -339,8 +346,6 @@ def test_without_torch_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch) 
 @settings(max_examples=10)
 @given(st.integers(0, 4), st.sampled_from([0, 7, 512]), st.booleans())
 def test_resume_is_bit_equal_and_torch_is_left_as_it_was(rounds: int, replay: int, squash: bool) -> None:
-    import torch
-
     generator, threads = torch.get_rng_state(), torch.get_num_threads()
     whole = TextValue(replay=replay, squash=squash, seed=5)
     for round_ in range(rounds):
@@ -357,8 +362,6 @@ def test_resume_is_bit_equal_and_torch_is_left_as_it_was(rounds: int, replay: in
 
 
 def test_the_number_of_threads_changes_no_bit() -> None:
-    import torch
-
     before = torch.get_num_threads()
     states = []
     try:
