@@ -22,7 +22,8 @@ import numpy as np
 from curri.errors import InvalidParameter, MissingExtra
 from curri.selectors import stable_hash
 from curri.store import NewPrompt
-from curri.types import Evolved, Refusal, prompt_id_array
+from curri.store.prompts import Origin
+from curri.types import Evolved, Prompt, Refusal, prompt_id_array
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -30,8 +31,7 @@ if TYPE_CHECKING:
     from numpy.typing import ArrayLike
 
     from curri.store import PromptStore
-    from curri.store.prompts import Origin
-    from curri.types import Creator, Ints, Prompt
+    from curri.types import Creator, Ints
 
 _log = logging.getLogger("curri")
 
@@ -109,7 +109,7 @@ def evolve(
     max_chars: int = 20_000,
     max_generation: int | None = None,
     check: Callable[[Evolved], bool] | None = None,
-    chunk: int = 32,
+    chunk: int = 64,
     max_failures: int = 20,
     progress: Callable[[EvolutionProgress], None] | None = None,
 ) -> EvolutionReport:
@@ -230,6 +230,13 @@ class _Candidate:
     prompt: NewPrompt
     operation: str
 
+    def as_stored(self, prompt_id: int) -> tuple[Prompt, Origin]:
+        """The child as the store would give it; asking for it would write the copy of the texts anew."""
+        new = self.prompt
+        text = json.loads(new.prompt) if new.is_chat else new.prompt
+        prompt = Prompt(prompt_id, text, new.answer, new.arm, json.loads(new.metadata))
+        return prompt, Origin(new.parent_id, new.generation, new.split)
+
 
 @dataclass(eq=False)
 class _Evolution:
@@ -277,8 +284,8 @@ class _Evolution:
             for line, offered in zip(ready, offers, strict=True):
                 candidates += self._judged(line, offered, each, step)
             with self.store.transaction():
-                kept, added_ids = self._add(candidates)
-            self._follow(kept, added_ids)
+                again = self._add(candidates)
+            self._go_on_from(again)
 
     def _may_go_on(self, line: _Line, each: int) -> bool:
         deepest = self.rules.max_generation
@@ -395,8 +402,8 @@ class _Evolution:
 
     # ---- storing what is left -----------------------------------------------------------------------------------
 
-    def _add(self, candidates: list[_Candidate]) -> tuple[list[_Candidate], Ints]:
-        """Store those that are new; returns the links of chains: those stored, and those an earlier call stored."""
+    def _add(self, candidates: list[_Candidate]) -> list[_Candidate]:
+        """Store those that are new, which are then the last links of their chains; returns those that are present."""
         present = self.store.prompts.texts_present([candidate.prompt.prompt for candidate in candidates])
         fresh, again = [], []
         for candidate in candidates:
@@ -410,31 +417,23 @@ class _Evolution:
             self._texts.add(mark)
         for candidate in again:
             self._reject(candidate.line, "duplicate", candidate.prompt.prompt)
-        added = self.store.prompts.add([candidate.prompt for candidate in fresh])
-        self.stored += added.prompt_ids.tolist()
-        self._operations.update(candidate.operation for candidate in fresh)
-        links, ids = self._made_before(again)
-        return [*fresh, *links], np.concatenate([added.prompt_ids, ids])
+        ids = self.store.prompts.add([candidate.prompt for candidate in fresh]).prompt_ids.tolist()
+        self.stored += ids
+        for prompt_id, candidate in zip(ids, fresh, strict=True):
+            self._operations[candidate.operation] += 1
+            candidate.line.current, candidate.line.origin = candidate.as_stored(prompt_id)
+        return again
 
-    def _made_before(self, candidates: list[_Candidate]) -> tuple[list[_Candidate], Ints]:
-        """Those that are in the store already as children of the very same parent."""
+    def _go_on_from(self, candidates: list[_Candidate]) -> None:
+        """Let chains go on from links that an earlier call stored: children of the very same parent."""
         ids = self.store.prompts.ids_of([candidate.prompt for candidate in candidates])
         found = np.flatnonzero(ids)
-        origins = self.store.prompts.origins(ids[found])
-        mine = [
-            place
-            for place, origin in zip(found.tolist(), origins, strict=True)
-            if origin.parent_id == candidates[place].prompt.parent_id
-        ]
-        return [candidates[place] for place in mine], ids[mine]
-
-    def _follow(self, links: list[_Candidate], ids: Ints) -> None:
-        """Let chains go on from their new links; where a parent has several, there is no next step."""
-        if not links:
+        if not found.size:
             return
-        prompts, origins = self.store.texts.fetch(ids), self.store.prompts.origins(ids)
-        for candidate, prompt, origin in zip(links, prompts, origins, strict=True):
-            candidate.line.current, candidate.line.origin = prompt, origin
+        origins, prompts = self.store.prompts.origins(ids[found]), self.store.texts.fetch(ids[found])
+        for place, origin, prompt in zip(found.tolist(), origins, prompts, strict=True):
+            if origin.parent_id == candidates[place].prompt.parent_id:
+                candidates[place].line.current, candidates[place].line.origin = prompt, origin
 
     def _reject(self, line: _Line, reason: str, detail: str, count: int = 1) -> None:
         self._rejected[reason] += count

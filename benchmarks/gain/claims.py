@@ -283,9 +283,9 @@ CLAIMS = (
         why="VAS: vanishing gradients on hard prompts; probes with the main text's N = 32 and T = 35. The simulated "
         "learner writes no texts, so their diversity is left out, as in the released YAML",
         holds=False,
-        reason="Scoring takes 32 rollouts of every prompt every 35 rounds, none of which is trained on: as many as nine "
-        "tenths of the training rollouts of those rounds, and in the paper's own run, whose pool is larger for its "
-        "batch, over three times as many. The paper counts training steps, and there it gains",
+        reason="Scoring takes 32 rollouts of every prompt every 35 rounds, none of which is trained on: nine tenths of "
+        "the training rollouts of those rounds, and in the paper's own run, whose pool is larger for its batch, over "
+        "three times as many. The paper counts training steps, and there it gains",
     ),
     _claim(
         "vas",
@@ -304,8 +304,8 @@ CLAIMS = (
         "draws 8 and trains on 8: as many as a first round",
         holds=False,
         reason="More groups carry signal, but each takes two to three times the rollouts, and what is kept of them is "
-        "one group of 4, which teaches this learner no more than a group of 8; the balanced exit goes on after the first "
-        "success, for a second one. The gain is per training round, whose groups the paper holds fixed",
+        "one group of 4, which teaches this learner no more than a group of 8; the balanced exit goes on after the "
+        "first success, for a second one. The gain is per training round, whose groups the paper holds fixed",
     ),
     _claim(
         "reinforce-ada",

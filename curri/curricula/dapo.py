@@ -32,16 +32,18 @@ class Refilling(Uniform):
     max_refills: int = integer(
         default=10,
         low=0,
+        high=1_000_000,
         doc="asks after the first one of a step, before the planner gives up and returns what there is",
         source="DAPO's max_num_gen_batches, which raises an error",
     )
-    max_factor: float = real(default=4.0, low=1.0, doc="most prompts in one ask of the planner, in batches")
+    max_factor: float = real(default=4.0, low=1.0, high=1e6, doc="most prompts in one ask of the planner, in batches")
     confidence: float = real(
         default=0.8, above=0.0, high=0.999, doc="probability that one ask of the planner is enough to fill the batch"
     )
     oversample: float = real(
         default=0.0,
         low=0.0,
+        high=1e6,
         doc="at least 1: every ask of the planner is this many batches, as in released code; below: learned",
         source="released code: a fixed generation batch",
     )
@@ -106,11 +108,11 @@ class Refilling(Uniform):
         return {**super()._own_state(), "judged": dict(self._judged), **planner}
 
     def _load_own_state(self, state: State) -> None:
+        judged = {str(name): int(count) for name, count in state["judged"].items()}
+        planner = self._new_planner()
+        planner.load({name.partition("/")[2]: value for name, value in state.items() if name.startswith("planner/")})
         super()._load_own_state(state)
-        self._judged = {str(name): int(count) for name, count in state["judged"].items()}
-        parts = {name.partition("/")[2]: value for name, value in state.items() if name.startswith("planner/")}
-        self._planner = self._new_planner()
-        self._planner.load(parts)
+        self._judged, self._planner = judged, planner
 
     def _own_metrics(self) -> dict[str, float]:
         judged = {f"groups/{name.replace(' ', '_')}": float(count) for name, count in self._judged.items()}

@@ -229,6 +229,12 @@ class Eva(Curriculum):
         order = self._rng.permutation(rows.size)
         return Picked(rows[order], probability[order])
 
+    def _receive(self, rows: Ints) -> Picked:
+        originals = int(np.sum(self._tier[rows] == _ORIGINAL))
+        self._picked[0] += originals
+        self._picked[1] += rows.size - originals
+        return super()._receive(rows)
+
     def _pick_from(self, arm: int | None, n: int, request: Request) -> list[tuple[Ints, Floats]]:
         """``n`` prompts of one arm, or of all: children, originals and, where both run out, evicted children."""
         supply = self._supply(arm, request.excluded)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 
 from curri.curricula.dapo import Refilling, varies
+from curri.errors import InvalidParameter
 from curri.parameters import choice, integer, real, switch
 
 if TYPE_CHECKING:
@@ -40,7 +41,7 @@ class GRESO(Refilling):
     * ``dead_by``: the released code calls a group easy from a mean of .98 and hard up to .11, which fits 8 rollouts
       ("thresholds"; with 16, one right answer of 16 counts as all wrong). "equal" goes by rewards that are all equal.
       Then a group is easy if all was right, else hard; where ``solved`` is unknown, easy if its reward is above 0.
-    * ``run_of``: z counts groups of one kind ("kind", the released code), or all groups without signal ("dead").
+    * ``run_of``: z counts dead groups of one kind ("kind"), or of both ("dead"); descriptions of the code differ.
     * ``drop_dead``: whether such groups are dropped; the released code filters as DAPO does.
     * A group of one response says nothing of spread: it neither adds to z nor ends a run, and it is kept.
     * Where too many prompts are skipped to fill a batch, the first ones skipped are taken after all, and counted.
@@ -87,7 +88,7 @@ class GRESO(Refilling):
         of=("kind", "dead"),
         symbol="z",
         doc="whether a run ends when dead groups change from all right to all wrong",
-        source="released code: kind; paper: dead",
+        source="our sources for the released code differ",
     )
     drop_dead: bool = switch(default=True, doc="whether `admit` drops groups without signal", source="released code")
     max_draws: int = integer(
@@ -167,6 +168,8 @@ class GRESO(Refilling):
     # ---- learning -----------------------------------------------------------------------------------------------
 
     def _set_up(self) -> None:
+        if self.p_low > self.p_high:
+            raise InvalidParameter(f"`p_low` of `GRESO` must be at most `p_high`, {self.p_high:g}; got {self.p_low:g}")
         super()._set_up()
         self._p_easy: float = getattr(self, "_p_easy", self.p_start)
         self._p_hard: float = getattr(self, "_p_hard", self.p_start)
@@ -189,8 +192,10 @@ class GRESO(Refilling):
                 "(tell `solved` beside the rewards)",
             )
         self._extend_runs(rows, kinds)
-        self._p_easy = self._moved(self._p_easy, np.mean(kinds == _EASY), self.dead_target * self.easy_part)
-        self._p_hard = self._moved(self._p_hard, np.mean(kinds == _HARD), self.dead_target * (1.0 - self.easy_part))
+        self._p_easy = self._moved(self._p_easy, float(np.mean(kinds == _EASY)), self.dead_target * self.easy_part)
+        self._p_hard = self._moved(
+            self._p_hard, float(np.mean(kinds == _HARD)), self.dead_target * (1.0 - self.easy_part)
+        )
 
     def _extend_runs(self, rows: Ints, kinds: Ints) -> None:
         """A run is kept with its sign: positive for all right, negative for all wrong, 0 after signal."""
@@ -201,7 +206,7 @@ class GRESO(Refilling):
         self._columns.write(rows, run=after)
         self._on_a_run += int(np.count_nonzero(after)) - int(np.count_nonzero(before))
 
-    def _moved(self, p: float, share: float | np.floating[Any], target: float) -> float:
+    def _moved(self, p: float, share: float, target: float) -> float:
         if abs(share - target) <= _ROUNDING:
             return p
         moved = p - self.p_step if share > target else p + self.p_step
@@ -213,8 +218,9 @@ class GRESO(Refilling):
         return {**super()._own_state(), "p": [self._p_easy, self._p_hard]}
 
     def _load_own_state(self, state: State) -> None:
+        p_easy, p_hard = (float(p) for p in state["p"])
         super()._load_own_state(state)
-        self._p_easy, self._p_hard = (float(p) for p in state["p"])
+        self._p_easy, self._p_hard = p_easy, p_hard
 
     def _own_metrics(self) -> dict[str, float]:
         runs = {"p_easy": self._p_easy, "p_hard": self._p_hard, "prompts_on_a_run": float(self._on_a_run)}

@@ -79,7 +79,8 @@ class MoPPS(Curriculum):
     )
     rounds_a_visit: float = real(
         default=9.4,
-        above=0.0,
+        low=0.01,
+        high=1e9,
         doc='rounds that fade evidence by λ, with discount_by="rounds"',
         source="the recorded run: 1,209 prompts in batches of 128",
     )
@@ -106,13 +107,13 @@ class MoPPS(Curriculum):
         default="thompson",
         of=("thompson", "mean", "proportional"),
         doc="the best posterior samples, the best means, or a draw by weight",
-        source="released code: thompson",
+        source="paper: thompson; the others are ours",
     )
     mean_of: str = choice(
         default="score",
         of=("score", "rate"),
         doc='for "mean" and "proportional": mean of the score, or score of the mean pass rate',
-        source="released code: rate",
+        source="ours",
     )
     candidates: int = integer(
         default=16,

@@ -230,9 +230,7 @@ def _replicate_notes(runs: Runs) -> list[str]:
     shown = [" = ".join(f'"{runs.names[row]}"' for row in np.flatnonzero(runs.mixture == each)) for each in again]
     more = "; …" if len(shown) > _SHOWN else ""
     were = "mixture was" if len(again) == 1 else "mixtures were"
-    return [
-        f"{len(again)} {were} run more than once: {'; '.join(shown[:_SHOWN])}{more}; their spread tells the noise"
-    ]
+    return [f"{len(again)} {were} run more than once: {'; '.join(shown[:_SHOWN])}{more}; their spread tells the noise"]
 
 
 def _arm_notes(runs: Runs) -> list[str]:

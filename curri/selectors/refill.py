@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import statistics
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -27,7 +26,7 @@ _PRIOR_SCATTER, _LEAST_SCATTER = 0.005, 0.0005
 _PRIOR_STEPS, _SCATTER_DECAY = 5.0, 0.97
 _CERTAIN = 1e9
 """From this strength on a share counts as known: the beta-binomial is a binomial."""
-_MOST = 2**52
+_MOST, _LARGEST = 2**52, 1e6
 _ROUNDING = 1e-12
 
 
@@ -171,7 +170,9 @@ class LiveShare:
             InvalidParameter: out of range.
         """
         _real("LiveShare.interval", "confidence", confidence, "(0, 1)", 0.0 < confidence < 1.0)
-        z = statistics.NormalDist().inv_cdf(0.5 + 0.5 * confidence)
+        from statistics import NormalDist  # not needed for a listing, and it loads much
+
+        z = NormalDist().inv_cdf(0.5 + 0.5 * confidence)
         s, q = self.strength, self.mean
         centre = (q + z * z / (2 * s)) / (1 + z * z / s)
         half = z / (1 + z * z / s) * math.sqrt(q * (1 - q) / s + z * z / (4 * s * s))
@@ -301,9 +302,9 @@ class RefillPlanner:
         _whole(owner, "max_refills", max_refills, 0)
         _whole(owner, "carry", carry, 0)
         _whole(owner, "seed", seed, 0)
-        _real(owner, "max_factor", max_factor, "[1, inf)", 1.0 <= max_factor < math.inf)
+        _real(owner, "max_factor", max_factor, "[1, 1e6]", 1.0 <= max_factor <= _LARGEST)
         _real(owner, "confidence", confidence, "(0, 1)", 0.0 < confidence < 1.0)
-        _real(owner, "oversample", oversample, "0 or [1, inf)", oversample == 0.0 or 1.0 <= oversample < math.inf)
+        _real(owner, "oversample", oversample, "0 or [1, 1e6]", oversample == 0.0 or 1.0 <= oversample <= _LARGEST)
         self._group_size, self._max_refills, self._max_factor = int(group_size), int(max_refills), float(max_factor)
         self._confidence, self._oversample, self._carry = float(confidence), float(oversample), int(carry)
         self._learn, self._decay, self._seed = learn, float(decay), int(seed)
@@ -458,7 +459,7 @@ class RefillPlanner:
         self._reason = reason if reason in ("gave up", "no prompts left") else ""
         low, high = now.interval()
         left = max(0, self._max_refills + 1 - self._asks) * self._most() + ask + outstanding
-        prompts = min(missing / now.mean, float(left))
+        prompts = min(missing / now.mean, float(min(left, _MOST)))
         return RefillPlan(ask, missing, reason, now.mean, low, high, prompts, prompts * self._group_size)
 
     def _outstanding(self) -> int:

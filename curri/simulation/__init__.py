@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from curri.simulation.gain import Claim, Course, Creator, Gain, Scene, measure, play
 from curri.simulation.learner import SimulatedLearner
 
-__all__ = ["SimulatedLearner"]
+__all__ = ["Claim", "Course", "Creator", "Gain", "Scene", "SimulatedLearner", "measure", "play"]

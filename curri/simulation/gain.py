@@ -54,7 +54,7 @@ _PROBES = 1 << 40
 """Probe rounds are numbered from here, so that their luck is not that of a training round."""
 _SAMPLES = 1 << 20
 """A rollout is named by its round times this, plus its number within prompt and round."""
-_MOST_PARTS = 1_000
+_MOST_PARTS = 100
 """Top-ups, or judgements, of one round before the strategy is taken to be stuck."""
 
 
@@ -351,6 +351,8 @@ class _Player:
         if self.generated > self.spent[-1]:
             self.spent.append(self.generated)
             self.rate.append(self._rate())
+        else:  # a round of groups that waited, without a new rollout
+            self.rate[-1] = self._rate()
 
     # ---- one round ------------------------------------------------------------------------------------------------
 

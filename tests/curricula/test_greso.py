@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from curri import PromptPool, Rollouts
 from curri.curricula.greso import GRESO
 from curri.curricula.uniform import Uniform
+from curri.errors import InvalidParameter
 from curri.state import pack, unpack
 from curri.testing import Case, run_checks
 
@@ -90,6 +91,8 @@ def test_p_stays_within_its_bounds() -> None:
     for _ in range(6):
         told(greso, {1: RIGHT})
     assert bias(greso) == (0.05, 0.95)
+    with pytest.raises(InvalidParameter, match=r"`p_low` of `GRESO` must be at most `p_high`, 0\.4; got 0\.5"):
+        GRESO(POOL, p_low=0.5, p_high=0.4)
 
 
 def test_sixteen_rollouts_with_one_right_are_not_all_wrong() -> None:

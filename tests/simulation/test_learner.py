@@ -66,6 +66,17 @@ def test_more_rollouts_keep_the_first_ones(seed: int, few: int, more: int) -> No
     assert np.array_equal(short, long[:, :few])
 
 
+@given(SEEDS, st.integers(0, 8), st.integers(1, 8))
+def test_a_round_in_parts_gives_the_responses_of_a_whole_one(seed: int, before: int, more: int) -> None:
+    solver = learner(seed=seed)
+    earlier = before * (np.arange(N) % 2)
+    whole = solver.answer(IDS, earlier + more, round=3)
+    rest = solver.answer(IDS, more, round=3, first=earlier)
+    late = np.concatenate([np.arange(size) >= start for start, size in zip(earlier, earlier + more, strict=True)])
+    assert np.array_equal(rest.rewards, whole.rewards[late])
+    assert np.array_equal(rest.prompt_ids, whole.prompt_ids[late])
+
+
 @given(SEEDS, st.floats(0, 3))
 def test_an_abler_learner_with_the_same_luck_never_does_worse(seed: int, gain: float) -> None:
     weak, strong = learner(seed=seed), learner(seed=seed, ability=gain)
@@ -139,6 +150,39 @@ def test_a_saved_learner_goes_on_bit_for_bit() -> None:
         learner(skills=["a", "b", "d"] * 20).load_state_dict(one.state_dict())
 
 
+def test_added_prompts_are_answered_and_learned_from_like_others() -> None:
+    solver = learner(learning_rate=0.1, transfer=0.0)
+    known = solver.pass_rate(IDS)
+    solver.add([7, 900], ["b", "a"], [1.0, -1.0], discrimination=[1.0, 2.0])
+    assert np.array_equal(solver.pass_rate(IDS), known)
+    assert solver.pass_rate([900, 7]) == pytest.approx([1 / (1 + np.exp(-2.0)), 1 / (1 + np.exp(1.0))])
+    assert solver.skill_of([900, 7, 100]).tolist() == ["a", "b", "a"]
+    assert solver.difficulty([900, 7, 100]).tolist() == [-1.0, 1.0, -3.0]
+    before = solver.ability
+    solver.learn([900, 900], [1, 0])
+    assert solver.ability["a"] > before["a"]
+    assert solver.ability["b"] == before["b"]
+
+
+@pytest.mark.parametrize(
+    ("ids", "skills", "difficulty", "words"),
+    [
+        ([100], ["a"], [0.0], "distinct"),
+        ([7, 7], ["a", "a"], [0.0, 0.0], "distinct"),
+        ([7], ["d"], [0.0], "no skill d"),
+        ([7], ["a"], [np.nan], "`difficulty`"),
+        ([7], ["a"], [0.0, 1.0], "one entry a prompt"),
+    ],
+)
+def test_wrong_additions_are_refused_and_change_nothing(
+    ids: list[int], skills: list[str], difficulty: list[float], words: str
+) -> None:
+    solver = learner()
+    with pytest.raises(InvalidParameter, match=words):
+        solver.add(ids, skills, difficulty)
+    assert np.array_equal(solver.pass_rate(), learner().pass_rate())
+
+
 def test_ids_may_come_in_any_order() -> None:
     forward = SimulatedLearner([1, 2, 3], ["a", "b", "c"], [0.0, 1.0, 2.0], discrimination=[1.0, 2.0, 3.0])
     backward = SimulatedLearner([3, 2, 1], ["c", "b", "a"], [2.0, 1.0, 0.0], discrimination=[3.0, 2.0, 1.0])
@@ -169,6 +213,8 @@ def test_wrong_calls_are_refused() -> None:
         solver.answer([1], 8, round=0)
     with pytest.raises(InvalidParameter):
         solver.answer([100, 100], 8, round=0)
+    with pytest.raises(InvalidParameter):
+        solver.answer([100], 8, round=0, first=-1)
     with pytest.raises(UnknownPrompt):
         solver.learn([1, 1], [0, 1])
     with pytest.raises(InvalidParameter):
