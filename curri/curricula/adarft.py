@@ -143,7 +143,8 @@ class AdaRFT(Curriculum):
         if not self.memory:
             return np.empty(0, dtype=np.int64)
         since = max(self._rounds_asked - self.memory, 0)
-        rows = np.flatnonzero((self._columns["picked_at"] >= since) & self.pool.active)
+        rows = np.flatnonzero(self._columns["picked_at"] >= since)
+        rows = rows[self.pool.active[rows]]
         return rows[~np.isin(rows, excluded, assume_unique=True)]
 
     def _nearest(self, ladder: _Ladder, n: int, excluded: Ints, recent: Ints, rng: np.random.Generator) -> Ints:
@@ -177,7 +178,7 @@ class AdaRFT(Curriculum):
     # ---- learning -----------------------------------------------------------------------------------------------
 
     def _column_defaults(self) -> dict[str, np.generic]:
-        picked: dict[str, np.generic] = {"picked_at": np.int64(-1)} if self.memory else {}
+        picked: dict[str, np.generic] = {"picked_at": np.int32(-1)} if self.memory else {}
         return {"successes": np.float64(0), "responses": np.float64(0), **picked}
 
     def _set_up(self) -> None:

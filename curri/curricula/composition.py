@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 from functools import cache
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -166,6 +167,8 @@ class Composed(Curriculum):
         return {prefix + name: value for part, prefix in self._parts() for name, value in part._own_state().items()}
 
     def _load_own_state(self, state: State) -> None:
+        # If a part refuses its state, the base class goes back to the parts that were there before.
+        self._arms, self._prompts = copy.copy(self._arms), copy.copy(self._prompts)
         for part, prefix in self._parts():
             own = {name.removeprefix(prefix): value for name, value in state.items() if name.startswith(prefix)}
             self._lend(part, prefix)._load_own_state(own)

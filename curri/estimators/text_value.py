@@ -236,21 +236,20 @@ class TextValue(ValueModel):
     def state(self) -> State:
         """Weights, optimiser, moments of the features and replay, as arrays; about 0.6 MB at the defaults."""
         if self._saved is None:
-            arrays = self._arrays()
-            for array in arrays.values():
+            self._saved = {name: array.copy() for name, array in self._views().items()}
+            for array in self._saved.values():
                 array.flags.writeable = False
-            self._saved = dict(arrays)
         return dict(self._saved)
 
-    def _arrays(self) -> dict[str, NDArray[Any]]:
+    def _views(self) -> dict[str, NDArray[Any]]:
         optimiser = self._optimiser
         parts = {"": optimiser.weights, "first/": optimiser.first, "second/": optimiser.second}
         tensors = {prefix + name: t for prefix, part in parts.items() for name, t in zip(_WEIGHTS, part, strict=True)}
         return {
-            **{name: tensor.detach().numpy().copy() for name, tensor in tensors.items()},
+            **{name: tensor.numpy() for name, tensor in tensors.items()},
             "counts": np.array([optimiser.steps, self._updates], dtype=np.int64),
-            "moments": self._moments.values.copy(),
-            **{f"replay/{name}": column.copy() for name, column in self._replay._asdict().items()},
+            "moments": self._moments.values,
+            **{f"replay/{name}": column for name, column in self._replay._asdict().items()},
         }
 
     def load(self, state: State) -> None:
@@ -259,7 +258,7 @@ class TextValue(ValueModel):
         Raises:
             StateMismatch: an entry is missing, unknown or of another shape. Nothing is then changed.
         """
-        wanted = self._arrays() | {f"replay/{name}": part for name, part in self._replay.last(0)._asdict().items()}
+        wanted = self._views() | {f"replay/{name}": part for name, part in self._replay.last(0)._asdict().items()}
         checked_entries(state, wanted, model=self.name)
         replay = _Seen(*(state[f"replay/{name}"].copy() for name in _Seen._fields))
         if len({len(column) for column in replay}) != 1 or len(replay.targets) > self.replay:

@@ -31,7 +31,7 @@ class Exhaustion:
     Attributes:
         epochs: how often each dataset is gone through, shape (R, m).
         first: the arm that runs out first, shape (R,).
-        stop_step: the step at which it has been gone through ``max_epochs`` times, at most the run's length, shape (R,).
+        stop_step: the step at which that happens, at most the run's length, shape (R,).
         early: whether that is before the end of training, shape (R,).
     """
 

@@ -29,7 +29,7 @@ class MeanOnly(Surrogate):
     summary: ClassVar[str] = "the mean of all runs, whatever the mixture"
 
     @classmethod
-    def minimum_runs(cls, m: int) -> int:
+    def minimum_runs(cls, m: int) -> int:  # noqa: ARG003  the same for any m
         """One: replicates of a single mixture are enough."""
         return 1
 
@@ -58,7 +58,7 @@ class MeanOnly(Surrogate):
         return means, self._uncertainty * runs / others
 
     def _noise(self) -> float:
-        return self._spread
+        return float(self._spread)
 
     def _quadratic(self) -> tuple[float, Floats, Floats]:
         m = self._fitted().m

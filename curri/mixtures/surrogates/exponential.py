@@ -49,7 +49,7 @@ class ExponentialLaw(Surrogate):
 
     @classmethod
     def minimum_runs(cls, m: int) -> int:
-        """m + 2: it has m + 1 parameters."""
+        """As many as it has parameters, m + 1, and one more."""
         return m + 2
 
     def _fit(self, sample: Sample) -> None:

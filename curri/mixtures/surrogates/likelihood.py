@@ -23,9 +23,9 @@ LEVEL = 4.0
 """Prior variance of the mean, in standardised scores: two standard deviations either way."""
 JITTER = 1e-9
 
-# Priors of the logarithms, as (mean, standard deviation). √w lies in [0, 1] and scores are standardised, so a length and
-# a signal of about one are the natural guess, one unit being a factor e; runs differ by about 5 % of the spread of
-# scores, give or take a factor of four. The same for every table.
+# Priors of the logarithms, as (mean, standard deviation). √w lies in [0, 1] and scores are standardised, so a length
+# and a signal of about one are the natural guess, one unit being a factor e; runs differ by about 5 % of the spread
+# of scores, give or take a factor of four. The same for every table.
 LENGTH_PRIOR = (0.0, 1.0)
 SIGNAL_PRIOR = (0.0, 1.0)
 NOISE_PRIOR = (-3.0, 1.5)

@@ -46,7 +46,7 @@ class GaussianProcess(GaussianSurrogate):
 
     @classmethod
     def minimum_runs(cls, m: int) -> int:
-        """m + 2."""
+        """One more than the arms, and one to judge by."""
         return m + 2
 
     def _learn(self, sample: Sample) -> tuple[Posterior, tuple[Floats, Floats]]:
@@ -115,8 +115,8 @@ class IsotropicProcess(GaussianProcess):
     process: ClassVar[Process] = Process("rbf")
 
     @classmethod
-    def minimum_runs(cls, m: int) -> int:
-        """4."""
+    def minimum_runs(cls, m: int) -> int:  # noqa: ARG003  the same for any m
+        """Four, however many arms."""
         return 4
 
 
@@ -129,7 +129,7 @@ class ShrunkProcess(GaussianProcess):
 
     @classmethod
     def minimum_runs(cls, m: int) -> int:
-        """m + 2, but 4 at least."""
+        """As for a length an arm, but 4 at least."""
         return max(4, m + 2)
 
 

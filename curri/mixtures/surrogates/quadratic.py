@@ -59,7 +59,7 @@ class LeastSquares(Surrogate):
         errors = sample.scores - features @ self._coefficients
         free = rest > _FREE
         left_out = np.divide(errors, rest, out=np.zeros_like(errors), where=free)
-        for row in np.flatnonzero(~free):
+        for row in np.flatnonzero(~free).tolist():
             left_out[row] = sample.scores[row] - features[row] @ self._without(features, sample, row)
         self._left_out = sample.scores - left_out
         # The variance of a left-out error is σ²/(1 - h) per run; a point that alone fixes a parameter tells nothing.
@@ -103,7 +103,7 @@ class LeastSquares(Surrogate):
 
 
 class QuadraticLeastSquares(LeastSquares):
-    """a + b'w + w'Cw on the columns [1, w, w ⊗ w], as MoDoMoDo fits it (its section 3.3; without its choice of a split).
+    """a + b'w + w'Cw on the columns [1, w, w ⊗ w], as MoDoMoDo fits it, without its choice of a split.
 
     Only m(m + 1)/2 of the 1 + m + m² columns are independent on the simplex, hence the solution of minimum norm.
 
@@ -122,7 +122,7 @@ class QuadraticLeastSquares(LeastSquares):
 
     @staticmethod
     def _doubling(m: int) -> Floats:
-        """w ⊗ w holds w_i w_j twice for i ≠ j; one column times √2 has the same minimum norm."""
+        """The outer product holds w_i w_j twice for i ≠ j; one column times √2 has the same minimum norm."""
         first, second = np.triu_indices(m)
         return np.where(first == second, 1.0, np.sqrt(2.0))
 

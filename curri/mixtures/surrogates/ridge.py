@@ -39,7 +39,7 @@ class Ridge(GaussianSurrogate):
 
     @classmethod
     def minimum_runs(cls, m: int) -> int:
-        """m + 1: a slope for every arm but one, the level, and one run to judge by."""
+        """As many as there are arms, and one: a slope for every arm but one, the level, and one run to judge by."""
         return m + 1
 
     def _learn(self, sample: Sample) -> tuple[Posterior, tuple[Floats, Floats]]:
@@ -137,7 +137,7 @@ class LogLinearRidge(Ridge):
 
     @classmethod
     def minimum_runs(cls, m: int) -> int:
-        """2m + 1: two slopes for every arm, and one run to judge by."""
+        """Twice the arms, and one: two slopes for every arm, and one run to judge by."""
         return 2 * m + 1
 
     def _features(self, rows: Floats) -> Floats:

@@ -50,7 +50,7 @@ class Best(Surrogate):
         self.shares: Floats = np.zeros(0)
 
     @classmethod
-    def minimum_runs(cls, m: int) -> int:
+    def minimum_runs(cls, m: int) -> int:  # noqa: ARG003  the same for any m
         """One mixture; two runs."""
         return 1
 

@@ -39,7 +39,7 @@ class BoostedTrees(Surrogate):
     summary: ClassVar[str] = "gradient-boosted trees with RegMix's settings"
 
     @classmethod
-    def minimum_runs(cls, m: int) -> int:
+    def minimum_runs(cls, m: int) -> int:  # noqa: ARG003  the same for any m
         """50: leaves hold 20 mixtures, a split makes two of them, and a fifth is set aside."""
         return 5 * (2 * LEAF) // 4
 
