@@ -117,7 +117,8 @@ def mixture() -> dict[str, float]:
     """Mixture weights by the paper's procedure: seed runs, then its Algorithm 1 for the in-distribution score.
 
     The seed runs are the paper's: each data set alone, all but one, and all; a quarter of the budget each, on seed 0,
-    which no figure uses. Their cost is not counted, as in the paper: the weights are found once and used in many runs.
+    which no figure uses. A run of one data set counts half, a value that the paper does not print. The cost of seed
+    runs is not counted, as in the paper: the weights are found once and used in many runs.
     """
     names = [name for name, _, _ in DATASETS]
     everything = frozenset(names)

@@ -13,8 +13,8 @@ How a round is played:
   "more" the extra rollouts are generated and the group is judged again. One with a ``planner`` asks as often as that
   wants to fill the batch, and trains on the groups that it names, those carried over from the step before included.
 * A strategy with ``group_of`` trains on the responses that it names, which are one group, however many were drawn.
-* A strategy tagged "probes" has its probe rollouts generated and told when it wants some. They are counted, and never
-  trained on.
+* A strategy tagged "probes" has as many prompts scored before a round as its ``probes_due`` says. Probe rollouts are
+  counted, and never trained on.
 * Where the scene has a ``creator``, the strategy's choice of parents is evolved. Writing a prompt costs no rollouts.
 * The learner trains on the kept groups, one a prompt, and the round closes.
 
@@ -454,7 +454,7 @@ class _Player:
     def _probe(self) -> None:
         """Score prompts as long as the strategy wants it, a batch at a time, at most every prompt once."""
         left = self.curriculum.pool.n_active if self.claim.probes and "probes" in self.curriculum.tags else 0
-        while left > 0 and (due := min(left, self.curriculum.probes_due)):  # type: ignore[attr-defined]
+        while left > 0 and (due := min(left, self._probes_due())):
             self._given = {}
             selection = self.curriculum.ask(min(due, self.claim.batch), kind="probe")
             told = self._generate(selection, _PROBES + self.probe_rounds)
@@ -463,6 +463,14 @@ class _Player:
             self.probe_rounds += 1
             left -= len(selection)
             self._note()
+
+    def _probes_due(self) -> int:
+        if not hasattr(self.curriculum, "probes_due"):
+            raise InvalidParameter(
+                f'`{self.curriculum.name}` is tagged "probes" and has no `probes_due`, which says how many it wants',
+                hint="add that property, or play it without probes: Claim(..., probes=False)",
+            )
+        return int(self.curriculum.probes_due)
 
     def _evolve(self) -> None:
         """Make children of the parents that the strategy names; they may be picked from the round after next on."""

@@ -187,6 +187,16 @@ def test_more_is_generated_before_a_group_is_judged_and_dropped_ones_do_not_teac
     assert all(size == 16 for ids, _ in stage.last.batches for size in np.unique(ids, return_counts=True)[1])
 
 
+class Blind(Uniform):
+    name: ClassVar[str] = "blind"
+    tags: ClassVar[frozenset[str]] = frozenset({"probes"})
+
+
+def test_probes_that_nobody_can_count_are_refused() -> None:
+    with pytest.raises(InvalidParameter, match="`probes_due`"):
+        played(Blind, Stage())
+
+
 def test_a_round_without_end_is_refused() -> None:
     with pytest.raises(InvalidParameter, match="never-enough"):
         played(NeverEnough, Stage())
