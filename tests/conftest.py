@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import doctest
 import os
 import re
 import tempfile
@@ -10,6 +11,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 from hypothesis import configuration, settings
+
+from curri.errors import MissingExtra
 
 if TYPE_CHECKING:
     from collections.abc import Generator
@@ -41,8 +44,8 @@ settings.load_profile("ci" if os.environ.get("CI") else "curri")
 configuration.set_hypothesis_home_dir(Path(tempfile.gettempdir()) / "curri-hypothesis")
 
 
-class DoctestsWithoutExtra:
-    """Skips the doctests of a module whose extra is not installed; any other failing import stays a failure."""
+class WithoutExtra:
+    """Skips what needs an extra that is not installed; any other failing import stays a failure."""
 
     @pytest.hookimpl(wrapper=True)
     def pytest_make_collect_report(
@@ -56,9 +59,21 @@ class DoctestsWithoutExtra:
                 report.longrepr = (str(collector.path), 0, f"Skipped: needs curri[{EXTRAS[found[1]]}]")
         return report
 
+    @pytest.hookimpl(wrapper=True)
+    def pytest_runtest_call(self, item: pytest.Item) -> Generator[None, object, object]:
+        """The same where the extra is only asked for when the test runs."""
+        try:
+            return (yield)
+        except MissingExtra as error:
+            pytest.skip(str(error))
+        except doctest.UnexpectedException as error:
+            if not isinstance(error.exc_info[1], MissingExtra):
+                raise
+            pytest.skip(str(error.exc_info[1]))
+
 
 def pytest_configure(config: pytest.Config) -> None:
-    config.pluginmanager.register(DoctestsWithoutExtra())
+    config.pluginmanager.register(WithoutExtra())
 
 
 @pytest.fixture(scope="session")

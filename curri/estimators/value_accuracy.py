@@ -26,7 +26,7 @@ def effective_ratio(p: ArrayLike, n: ArrayLike) -> Floats:
         n: rollouts of a group, whole numbers ≥ 1, of a shape that broadcasts with ``p``.
 
     Returns:
-        The expected share, in [0, 1], of the broadcast shape.
+        The expected share, in [0, 1], of the broadcast shape; a NumPy float where both are single numbers.
 
     Raises:
         InvalidParameter: a value is out of range.
@@ -41,7 +41,8 @@ def effective_ratio(p: ArrayLike, n: ArrayLike) -> Floats:
         raise InvalidParameter(f"`p` of `effective_ratio` must lie in [0, 1]; got {p!r}")
     if not np.all((sizes >= 1.0) & (sizes == np.floor(sizes)) & np.isfinite(sizes)):
         raise InvalidParameter(f"`n` of `effective_ratio` must hold ints in [1, inf); got {n!r}")
-    return np.asarray(np.maximum(1.0 - rates**sizes - (1.0 - rates) ** sizes, 0.0))
+    share: Floats = np.maximum(1.0 - rates**sizes - (1.0 - rates) ** sizes, 0.0)
+    return share
 
 
 def explained_variance(true: ArrayLike, predicted: ArrayLike) -> float:

@@ -93,12 +93,8 @@ def metric(pcl: PCL, name: str) -> float:
     return pcl.metrics()[f"curriculum/pcl/{name}"]
 
 
-@parametrize(
-    [
-        Case(PCL, {"warm_up": 0}),
-        Case(PCL, {"warm_up": 1, "squash": False, "target": 0.3, "passes": 1, "replay": 0, "candidates": 2}),
-    ]
-)
+# The default parameters are in tests/contract.
+@parametrize([Case(PCL, {"warm_up": 0, "squash": False, "target": 0.3, "passes": 1, "replay": 0, "candidates": 2})])
 def test_contract(check: Callable[[], None]) -> None:
     check()
 
@@ -391,9 +387,14 @@ class TablePCL(PCL):
         return Table({}, rate=self.learning_rate)
 
 
-@parametrize([Case(TablePCL, {"warm_up": 1})])
-def test_contract_of_a_subclass_with_its_own_model(check: Callable[[], None]) -> None:
-    check()
+def test_a_subclass_can_come_with_its_own_model() -> None:
+    whole = TablePCL(small_pool(), warm_up=1)
+    play(whole, 3)
+    assert whole.explain(11)["value_model"] == "table"
+    resumed = TablePCL(small_pool(), warm_up=1)
+    resumed.load_state_dict(unpack(pack(whole.state_dict())))
+    assert play(resumed, 3) == play(whole, 3)
+    assert same_state(resumed.state_dict(), whole.state_dict())
 
 
 def test_a_backbone_can_be_handed_in() -> None:

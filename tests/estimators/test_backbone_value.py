@@ -104,6 +104,7 @@ def test_long_and_empty_prompts() -> None:
     assert model.hidden_states([long]) == pytest.approx(plain_hidden_states(module, ["abcdefghij"]), abs=1e-5)
     assert model.predict([Prompt(1, "", None, "a", {})]) == pytest.approx(0.5)
     assert model.predict([]).shape == (0,)
+    assert model.fit([], []).shape == (0,)
 
 
 def test_chat_prompts_are_their_contents() -> None:

@@ -28,6 +28,7 @@ def test_expected_effective_ratio_1_minus_pn_minus_qn() -> None:
         expected = [case["expected"][f"{rate}"][f"{size}"] for size in case["inputs"]["n"]]
         assert table[i] == pytest.approx(expected, abs=case["tolerance"])
     assert effective_ratio(0.5, 16) > effective_ratio(0.05, 128)
+    assert isinstance(effective_ratio(0.5, 2), float)
 
 
 def test_effective_ratio_is_the_share_of_mixed_groups() -> None:

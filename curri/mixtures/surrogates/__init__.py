@@ -12,7 +12,7 @@ from curri.mixtures.surrogates.process import GaussianProcess, IsotropicProcess,
 from curri.mixtures.surrogates.quadratic import QuadraticLeastSquares, ScheffeQuadratic
 from curri.mixtures.surrogates.ridge import LinearRidge, LogLinearRidge, QuadraticRidge
 from curri.mixtures.surrogates.sample import Sample, collapse
-from curri.mixtures.surrogates.stack import Best, stacking_weights
+from curri.mixtures.surrogates.stack import Best, share_evidence, stacking_weights
 from curri.mixtures.surrogates.trees import BoostedTrees
 
 __all__ = [
@@ -35,6 +35,7 @@ __all__ = [
     "collapse",
     "log_density",
     "make_surrogate",
+    "share_evidence",
     "stacking_weights",
 ]
 

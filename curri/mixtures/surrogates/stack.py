@@ -12,32 +12,40 @@ from curri.mixtures.surrogates.process import GaussianProcess, IsotropicProcess,
 from curri.mixtures.surrogates.ridge import LinearRidge, LogLinearRidge
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
+
+    from numpy.typing import ArrayLike
 
     from curri.mixtures.surrogates.sample import Sample
     from curri.types import Floats
 
-__all__ = ["Best", "stacking_weights"]
+__all__ = ["Best", "share_evidence", "stacking_weights"]
 
 MEMBERS: tuple[type[Surrogate], ...] = (LinearRidge, LogLinearRidge, IsotropicProcess, ShrunkProcess, GaussianProcess)
 """From stiff to supple: what is smooth, saturates, or depends on some arms only."""
 PSEUDO_RUNS = 1.0
+"""Runs that speak for the members, shared among them, so that none is ruled out by a few runs."""
+SHARED_RUNS = 5.0
+"""Runs that speak for what suits the other targets of the same mixtures."""
 _ROUNDS = 500
 
 
 class Best(Surrogate):
     """Chosen by leave-one-out predictive likelihood: a mixture of surrogates, each with the weight that earns most.
 
-    p(y) = Σ_k v_k p_k(y), with the v that maximise Σ_i ln Σ_k v_k p_k(y_i, run i left out) + Σ_k ln v_k: stacking of
-    predictive distributions, as if one more run spoke for each member. With few runs the members share the weight, with
-    many it goes to the best one or to those that complement each other. Picking the single best member instead was
-    about as good with many runs and worse with few or noisy ones, where the likelihoods lie close together.
+    p(y) = Σ_k v_k p_k(y), with the v that maximise Σ_i ln Σ_k v_k p_k(y_i, run i left out) + Σ_k c/K·ln v_k: stacking
+    of predictive distributions, as if c = 1 more run spoke for all K members alike. With few runs the members share the
+    weight, with many it goes to the best one or to those that complement each other. Picking the single best member
+    instead is about as good with many clean runs and worse with few or noisy ones, where likelihoods lie close.
+
+    Which member suits depends on the mixtures and on how noisy runs are more than on the target, so where several
+    targets are fitted (:func:`share_evidence`), their mean shares count as 5 more runs for each of them.
 
     Members that need more runs than there are step aside; with none left, the mean of the runs answers.
 
     Args:
         members: classes of surrogates; by default linear and log-linear ridge, and three Gaussian processes.
-        pseudo_runs: runs that speak for each member, ≥ 0.
+        pseudo_runs: c, at least 0.
     """
 
     name: ClassVar[str] = "best"
@@ -57,7 +65,16 @@ class Best(Surrogate):
     def _fit(self, sample: Sample) -> None:
         self.members = self._fitted_members(sample) or [MeanOnly().fit_sample(sample)]
         self._evidence = np.column_stack([member.leave_one_out_density() for member in self.members])
-        self.shares = stacking_weights(self._evidence, pseudo_runs=self.pseudo_runs)
+        self.weigh()
+
+    def weigh(self, prior: Mapping[str, float] | None = None) -> None:
+        """Find the members' shares.
+
+        Args:
+            prior: runs that speak for each member, by its name, beside the pseudo-runs.
+        """
+        more = [(prior or {}).get(member.name, 0.0) for member in self.members]
+        self.shares = stacking_weights(self._evidence, self.pseudo_runs / len(self.members) + np.array(more))
 
     def _fitted_members(self, sample: Sample) -> list[Surrogate]:
         found: list[Surrogate] = []
@@ -121,29 +138,47 @@ class Best(Surrogate):
         return {"chosen": self.chosen, "shares": shares, "leave_one_out_density": density, "members": members}
 
 
-def stacking_weights(density: Floats, *, pseudo_runs: float = PSEUDO_RUNS) -> Floats:
-    """The v that maximise Σ_i ln Σ_k v_k exp(density_ik) + pseudo_runs · Σ_k ln v_k, by expectation-maximisation.
+def stacking_weights(density: Floats, pseudo_runs: ArrayLike = 0.0) -> Floats:
+    """The v that maximise Σ_i ln Σ_k v_k exp(density_ik) + Σ_k c_k ln v_k, by expectation-maximisation.
 
     Args:
         density: leave-one-out log densities, shape (runs, members).
-        pseudo_runs: at least 0; above it no member gets nothing.
+        pseudo_runs: c, runs that speak for each member, at least 0, one number or shape (members,).
 
     Returns:
         Shape (members,), summing to one.
 
     Example:
-        >>> stacking_weights(np.array([[0.0, -1.0]] * 20)).round(2)
-        array([0.95, 0.05])
+        >>> stacking_weights(np.array([[0.0, -1.0]] * 20), 1.0).round(2)
+        array([0.92, 0.08])
 
     """
     relative = np.exp(density - density.max(axis=1, keepdims=True))
-    runs, members = density.shape
-    shares = np.full(members, 1.0 / members)
+    prior = np.broadcast_to(np.asarray(pseudo_runs, dtype=np.float64), density.shape[1:])
+    shares = np.full(density.shape[1], 1.0 / density.shape[1])
     for _ in range(_ROUNDS):
         credit = relative * shares
         credit /= credit.sum(axis=1, keepdims=True)
         before = shares
-        shares = (credit.sum(axis=0) + pseudo_runs) / (runs + pseudo_runs * members)
+        shares = credit.sum(axis=0) + prior
+        shares /= shares.sum()
         if np.abs(shares - before).max() < 1e-9:
             break
     return shares
+
+
+def share_evidence(fitted: Sequence[Surrogate], shared_runs: float = SHARED_RUNS) -> None:
+    """Let the fits of several targets to the same mixtures tell each other which members suit.
+
+    The mean shares of all become pseudo-runs of each. Surrogates that are no :class:`Best`, and targets that are the
+    same in all runs, are left as they are.
+    """
+    fits = [each for each in fitted if isinstance(each, Best) and each.members]
+    if len(fits) < 2:
+        return
+    total: dict[str, float] = {}
+    for each in fits:
+        for member, share in zip(each.members, each.shares, strict=True):
+            total[member.name] = total.get(member.name, 0.0) + float(share) / len(fits)
+    for each in fits:
+        each.weigh({name: shared_runs * share for name, share in total.items()})
