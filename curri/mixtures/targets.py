@@ -52,8 +52,11 @@ class Target:
     @property
     def formula(self) -> str:
         """The sum in words of :func:`parse_target`, without the name."""
-        terms = [f"{value:+.12g}*{_quoted(part)}" for part, value in self.parts.items()]
-        return re.sub(r"(?<![\d.])1\*", "", "".join(terms)).removeprefix("+")
+        terms = []
+        for part, value in self.parts.items():
+            factor = "" if abs(value) == 1.0 else f"{abs(value)!r}*"
+            terms.append(("-" if value < 0.0 else "+") + factor + _quoted(part))
+        return "".join(terms).removeprefix("+")
 
 
 def _quoted(name: str) -> str:
@@ -65,9 +68,9 @@ def parse_target(text: str, known: Iterable[str], *, lower: bool = False) -> Tar
     """A target from ``name=0.5*a+0.3*b``, or from the name of a column.
 
     The right side is a sum of terms: an optional coefficient and ``*``, then a name or a sum in brackets, then perhaps
-    ``*`` or ``/`` and a number. A name that starts with a letter may stand as it is; where two fit, as in ``a-b`` with a
-    column of that name, the longer is meant. Any name may go in single or double quotes, with a backslash before a quote
-    or a backslash in it. A text that is the whole name of a column is that column, whatever characters it holds.
+    ``*`` or ``/`` and a number. A name that starts with a letter may stand as it is; where two fit, as in ``a-b`` with
+    a column of that name, the longer is meant. Any name may go in single or double quotes, with a backslash before a
+    quote or a backslash in it. A text that is the whole name of a column is that column, whatever it consists of.
 
     Args:
         text: the target.

@@ -322,7 +322,7 @@ def test_the_figures_can_be_written(
     monkeypatch.setattr(table, "CLAIMS", (small,))
     code = table.main(["ucb", "--quick", "--json", str(tmp_path / "gain.json")])
     (figures,) = json.loads((tmp_path / "gain.json").read_text())
-    assert figures["seeds"] == [1000, 1001, 1002, 1003, 1004]
+    assert figures["seeds"] == [2000, 2001, 2002, 2003, 2004]
     assert code == (0 if figures["as_claimed"] else 1)
     assert "ucb" in capsys.readouterr().out
 
