@@ -103,7 +103,7 @@ def _one_split(rows: Floats, values: Floats, rng: np.random.Generator) -> tuple[
     order = rng.permutation(len(rows))
     held = max(1, round(_TEST_SHARE * len(rows)))
     test, train = order[:held], order[held:]
-    coefficients = np.linalg.lstsq(_columns(rows[train]), values[train], rcond=None)[0]
+    coefficients: Floats = np.linalg.lstsq(_columns(rows[train]), values[train], rcond=None)[0].astype(np.float64)
     errors = float(np.square(values[test] - _columns(rows[test]) @ coefficients).sum())
     spread = float(np.square(values[test] - values[test].mean()).sum())
     return (1.0 - errors / spread if spread > 0.0 else -np.inf), coefficients
