@@ -147,6 +147,8 @@ def test_declared_in_order_with_bases_first() -> None:
         "count_unit",
         "draw",
         "normalize_std",
+        "overflow",
+        "discount",
     ]
     assert declared(UCB)["temperature"].symbol == "τ"
     assert declared(int) == {}

@@ -72,7 +72,8 @@ def _between(weights_A: Floats, low_A: Floats, high_A: Floats, total: float) -> 
     most = float(np.where(able, high_A, low_A).sum())
     if most < total:  # arms without weight take the rest, in proportion to their room
         room = np.where(able, 0.0, high_A - low_A)
-        return np.asarray(np.where(able, high_A, low_A) + room * ((total - most) / room.sum()))
+        # No room at all is a matter of rounding: the bounds add up to a hair less than the total.
+        return np.asarray(np.where(able, high_A, low_A) + room * ((total - most) / (room.sum() or 1.0)))
     w, low, high = weights_A[able] / weights_A[able].max(), low_A[able], high_A[able]
     wanted = total - float(low_A[~able].sum())
     with np.errstate(over="ignore", divide="ignore"):
