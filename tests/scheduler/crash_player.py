@@ -12,39 +12,196 @@ import os
 import signal
 import sys
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from curri import Scheduler, open_store
+from curri import Rollouts, Scheduler, open_store
+from curri.evolution import evolve
+from curri.registry import strategy as strategy_class
 from curri.selectors import stable_hash
 from curri.state import pack
 from curri.store.connection import Connection
+from curri.types import Evolved
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from typing import BinaryIO
+
+    from curri.types import Floats, Ints, Prompt, Selection, Ticket
 
 BATCH, GROUP = 6, 4
 
+PARAMETERS: dict[str, dict[str, Any]] = {
+    "reinforce-ada": {"group_size": 2, "round_size": 2, "max_rounds": 3, "budget": 2.0},
+    "vas": {"probe_rollouts": GROUP, "refresh": 3},
+    "eva": {"schedule": "online", "warmup": 2, "mixup": 4},
+    "pcl": {"hashed": 64, "hidden": 8, "replay": 24, "warm_up": 2, "passes": 2},
+    "modomodo": {"weights": {"arm0": 0.5, "arm1": 0.3, "arm2": 0.2}},
+    "dapo": {"max_factor": 2.0},
+    "greso": {"max_factor": 2.0},
+}
 
-def rewards(ids: Any, number: int) -> Any:
-    """0/1 outcomes that depend on nothing but prompt, round and sample."""
-    luck = stable_hash(ids * 1000 + np.tile(np.arange(GROUP), ids.size // GROUP), number)
+
+class Trainer:
+    """A scheduler, what is generated for its prompts, and the log of what it handed out."""
+
+    def __init__(self, scheduler: Scheduler, log: BinaryIO) -> None:
+        self.scheduler = scheduler
+        self._log = log
+
+    def ask(self, n: int = BATCH, **how: Any) -> Selection:
+        return self._logged(self.scheduler.ask(n, **how))
+
+    def top_up(self, ticket: Ticket) -> Selection | None:
+        selection = self.scheduler.top_up(ticket)
+        return selection and self._logged(selection)
+
+    def _logged(self, selection: Selection) -> Selection:
+        line = {
+            "round": selection.ticket.round,
+            "part": selection.ticket.part,
+            "ids": selection.prompt_ids.tolist(),
+            "n_rollouts": selection.n_rollouts.tolist(),
+            "kind": selection.kind,
+            "again": selection.reissued,
+        }
+        self._log.write(json.dumps(line).encode() + b"\n")
+        return selection
+
+    def tell(self, selection: Selection, each: Ints | None = None, **how: Any) -> None:
+        """What was generated, half of the prompts at a time."""
+        each = selection.n_rollouts if each is None else each
+        for half in np.array_split(np.arange(len(selection)), 2):
+            if half.size:
+                part = generated(selection.take(np.isin(np.arange(len(selection)), half)), each[half])
+                self.scheduler.tell(part.pop("prompt_ids"), part.pop("rewards"), **part, **how)
+
+
+def generated(selection: Selection, each: Ints) -> dict[str, Any]:
+    """Outcomes that depend on nothing but prompt, round, part and sample, with the columns of ``tell``."""
+    ids, sample = np.repeat(selection.prompt_ids, each), np.concatenate([np.arange(k) for k in each])
+    sample = sample + 100 * selection.ticket.part
+    luck = rewards(ids, sample, selection.ticket.round)
+    texts = [f"{' '.join('abc'[(i + k) % 3] for i in range(6))} so {i % 5}" for i, k in zip(ids, sample, strict=True)]
+    names = [f"{selection.ticket.round}-{k}" for k in sample.tolist()]
+    return {"prompt_ids": ids, "rewards": luck, "responses": texts, "rollout_ids": names}
+
+
+def rewards(ids: Ints, sample: Ints, number: int) -> Floats:
+    """0/1 outcomes."""
+    luck = stable_hash(ids * 1000 + sample, number)
     return (luck % np.uint64(7) < ids.astype(np.uint64) % np.uint64(8)).astype(np.float64)
 
 
-def play(folder: Path, strategy: str, rounds: int) -> None:
-    """Ask and tell, half a round at a time, until all rounds are closed."""
-    with open_store(folder / "prompts.duckdb") as store, (folder / "picks.jsonl").open("ab", buffering=0) as log:
-        scheduler = Scheduler(store, strategy, run="r", seed=1)
-        while scheduler.round < rounds:
-            selection = scheduler.ask(BATCH)
-            number, ids = selection.ticket.round, selection.prompt_ids
-            line = {"round": number, "ids": ids.tolist(), "again": selection.reissued}
-            log.write(json.dumps(line).encode() + b"\n")
-            for half in (ids[: BATCH // 2], ids[BATCH // 2 :]):
+# ---- ways to train ---------------------------------------------------------------------------------------------------
+
+
+def in_halves(trainer: Trainer, rounds: int) -> None:
+    """Ask and tell, half a round at a time, without names, until all rounds are closed."""
+    scheduler = trainer.scheduler
+    while scheduler.round < rounds:
+        selection = trainer.ask()
+        ids = selection.prompt_ids
+        for half in (ids[: BATCH // 2], ids[BATCH // 2 :]):
+            if half.size:
                 long = np.repeat(half, GROUP)
-                if half.size:
-                    scheduler.tell(long, rewards(long, number))
+                sample = np.tile(np.arange(GROUP), half.size)
+                scheduler.tell(long, rewards(long, sample, selection.ticket.round))
+
+
+def topped_up(trainer: Trainer, rounds: int) -> None:
+    """Rounds of several parts, settled at their end, half of them dropped."""
+    scheduler = trainer.scheduler
+    while scheduler.round < rounds:
+        first = trainer.ask()
+        part: Selection | None = first
+        while part is not None:
+            trainer.tell(part, resolve=None)
+            part = trainer.top_up(first.ticket)
+        for event, odd in (("trained", 0), ("dropped", 1)):
+            mine = first.prompt_ids[first.prompt_ids % 2 == odd]
+            if mine.size:
+                scheduler.resolve(mine, event, reason="odd" if odd else None)  # type: ignore[arg-type]
+
+
+def probing(trainer: Trainer, rounds: int) -> None:
+    """Every third round is one of probes."""
+    scheduler = trainer.scheduler
+    while scheduler.round < rounds:
+        selection = trainer.ask(kind="train" if scheduler.round % 3 else "probe")
+        trainer.tell(selection, resolve="observed" if selection.kind == "probe" else "trained")
+
+
+class OneMore:
+    """Makes children by adding a term."""
+
+    name = "one-more"
+
+    def create(self, parents: Sequence[Prompt], n: int, seeds: Sequence[int]) -> list[list[Evolved]]:
+        return [
+            [Evolved(f"{seed % 97 + k} + {parent.prompt}", str(seed % 97 + k), "one more term") for k in range(n)]
+            for parent, seed in zip(parents, seeds, strict=True)
+        ]
+
+
+def evolving(trainer: Trainer, rounds: int) -> None:
+    """After every third round children are made of the parents that the strategy names."""
+    scheduler = trainer.scheduler
+    while scheduler.round < rounds:
+        number, curriculum = scheduler.round, scheduler.curriculum
+        if number and number % 3 == 0 and number == curriculum.rounds_asked:
+            evolve(scheduler.store, OneMore(), curriculum.parents(4), per_parent=2, chunk=2, seed=number)  # type: ignore[attr-defined]
+        selection = trainer.ask()
+        trainer.tell(selection, np.full(len(selection), GROUP))
+
+
+def refilling(trainer: Trainer, rounds: int) -> None:
+    """Steps of live groups by the strategy's planner.
+
+    What the planner is told is saved with the next write of the scheduler. So the prompts it asks for are asked for,
+    and a step is finished, before the groups it was told of are settled: a death in between brings them again, and
+    telling the planner of them twice changes nothing.
+    """
+    scheduler, planner = trainer.scheduler, trainer.scheduler.curriculum.planner  # type: ignore[attr-defined]
+    following: Selection | None = None
+    while scheduler.round < rounds or planner.is_open:
+        nothing_open = scheduler.round == scheduler.curriculum.rounds_asked
+        selection = following or trainer.ask(planner.start(4).ask if nothing_open else 1)
+        trainer.tell(selection, np.full(len(selection), GROUP), resolve=None)
+        mine = generated(selection, np.full(len(selection), GROUP))
+        admission = scheduler.admit(Rollouts(mine["prompt_ids"], mine["rewards"]))
+        keep, following = admission.verdict == "keep", None
+        if planner.is_open:
+            plan = planner.add(admission.prompt_ids, keep)
+            if plan.ask:
+                following = trainer.ask(plan.ask, reissue=False)
+            elif plan.reason != "waiting":
+                planner.finish()
+        for event, groups in (("trained", keep), ("dropped", ~keep)):
+            if groups.any():
+                scheduler.resolve(admission.prompt_ids[groups], event, reason="dead")  # type: ignore[arg-type]
+
+
+WAYS: dict[str, Callable[[Trainer, int], None]] = {
+    "reinforce-ada": topped_up,
+    "vas": probing,
+    "eva": evolving,
+    "dapo": refilling,
+    "greso": refilling,
+}
+
+
+def play(folder: Path, strategy: str, rounds: int) -> None:
+    """Train until all rounds are closed."""
+    with open_store(folder / "prompts.duckdb") as store, (folder / "picks.jsonl").open("ab", buffering=0) as log:
+        scheduler = Scheduler(store, strategy, run="r", seed=1, **PARAMETERS.get(strategy, {}))
+        WAYS.get(strategy, in_halves)(Trainer(scheduler, log), rounds)
         scheduler.close()
         (folder / "state.bin").write_bytes(pack(scheduler.curriculum.state_dict()))
+
+
+# ---- ways to die -----------------------------------------------------------------------------------------------------
 
 
 def die() -> None:
@@ -79,6 +236,9 @@ def arm_at_moment(seconds: float) -> None:
 def main() -> None:
     """Live, die, live again."""
     folder, strategy, rounds, kills, seed = Path(sys.argv[1]), sys.argv[2], *map(int, sys.argv[3:6])
+    strategy_class(strategy)
+    if strategy == "pcl":
+        import torch  # noqa: F401  once, not in each life
     rng = np.random.default_rng(seed)
     died, lives = 0, 0
     while True:
