@@ -15,7 +15,7 @@ from curri.columns import PromptColumns
 from curri.curricula.bounds import Bounds
 from curri.curricula.evidence import SeenRollouts, gather
 from curri.curricula.request import Picked, Request
-from curri.errors import InvalidParameter, PoolExhausted, StateMismatch, UnknownPrompt
+from curri.errors import CurriError, InvalidParameter, PoolExhausted, StateMismatch, UnknownPrompt
 from curri.parameters import check_declared, choice, declared, integer, names, real, switch, weights
 from curri.pool import PromptPool
 from curri.selectors import best_rows, capped_shares, systematic_counts, uniform_rows
@@ -167,6 +167,9 @@ class Curriculum(Bounds, ABC):
         """
         return request.supply.astype(np.float64)
 
+    def _expect_quota(self) -> None:
+        """Refuse, or say, what does not fit the pool, before bounds make the counts of arms from :meth:`_arm_mass`."""
+
     def _arm_counts(self, request: Request) -> Ints:
         """How many prompts of each arm to take, in the name of :meth:`_arm_mass`, shape (_A,); adds up to ``n``."""
         shares = capped_shares(self._arm_mass(request), request.supply, request.n)
@@ -229,24 +232,37 @@ class Curriculum(Bounds, ABC):
             exactly ``n`` distinct prompts (a strategy tagged "replacement" may give fewer prompts with more rollouts).
 
         Raises:
-            PoolExhausted: fewer prompts may be picked than were asked for.
-            InvalidParameter, UnknownPrompt, UnknownName: a wrong argument.
+            PoolExhausted: fewer prompts may be picked than were asked for. Nothing is then changed.
+            InvalidParameter, UnknownPrompt, UnknownName: a wrong argument; the same.
         """
         request = self._checked_request(n, kind, exclude, quota)
-        picked = self._pick_within_bounds(request) if self._is_bounded and kind == "train" else self._pick(request)
+        generator, fallbacks = self._rng.bit_generator.state, dict(self._fallbacks)
+        try:
+            picked = self._pick_within_bounds(request) if self._is_bounded and kind == "train" else self._pick(request)
+        except CurriError:  # a refused ask changes nothing
+            self._rng.bit_generator.state, self._fallbacks = generator, fallbacks
+            raise
         selection = self._selection(picked, kind, Ticket("", self._rounds_asked, 0))
         if self._remembers_picks and kind == "train":
             self._columns.write(picked.rows, last_picked=self._rounds_asked)
         self._rounds_asked += 1
         return selection
 
-    def top_up(self, ticket: Ticket) -> Selection | None:
-        """The still undecided prompts of an open round, with their extra rollouts; None when there are none."""
+    def top_up(self, ticket: Ticket, *, settled: ArrayLike | None = None) -> Selection | None:
+        """The still undecided prompts of an open round, with their extra rollouts; None when there are none.
+
+        Args:
+            ticket: that of the round, or of a part of it.
+            settled: ids of prompts that get no more, whatever they brought.
+        """
         if not 0 <= ticket.round < self._rounds_asked:
             raise InvalidParameter(f"round {ticket.round} was never asked for; rounds so far: {self._rounds_asked}")
         if "rounds" not in self.tags:
             return None
-        told = [part.take(self.pool.contains(part.prompt_ids)) for part in self._buffer]
+        done = np.empty(0, dtype=np.int64) if settled is None else prompt_id_array(settled, "`settled` of `top_up`")
+        told = [
+            part.take(self.pool.contains(part.prompt_ids) & ~np.isin(part.prompt_ids, done)) for part in self._buffer
+        ]
         picked = self._more(ticket.round, gather(told, self.pool.rows, SeenRollouts())[0])
         if picked is None or not picked.rows.size:
             return None

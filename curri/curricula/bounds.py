@@ -35,6 +35,7 @@ class Bounds:
         def _pick(self, request: Request) -> Picked: ...
         def _receive(self, rows: Ints) -> Picked: ...
         def _arm_mass(self, request: Request) -> Floats: ...
+        def _expect_quota(self) -> None: ...
         def _fall_back(self, rule: str, message: str) -> None: ...
 
     @property
@@ -53,17 +54,18 @@ class Bounds:
         """Prompts that waited too long first, then the strategy's own picks, without those that rest."""
         late = self._overdue(request)
         rest = self._without(request, late)
-        first = self._receive(late) if late.size else None
-        if rest is None and first is not None:
-            return first
-        rest = self._without_resting(request if rest is None else rest)
+        if rest is None:
+            return self._receive(late)
+        rest = self._without_resting(rest)
         if self._bounds_arms and request.quota is None:
+            self._expect_quota()
             bounded = self._bounded_quota(rest, request.n, self._count_arms(late))
             picked = self._pick(bounded)
             picked = dataclasses.replace(picked, probability=np.full(picked.rows.size, np.nan))
         else:
             picked = self._pick(rest)
-        return picked if first is None else self._joined(first, picked)
+        # Only now, as the strategy may have refused, and a refused ask moves no cursor.
+        return self._joined(self._receive(late), picked) if late.size else picked
 
     def _joined(self, *parts: Picked) -> Picked:
         each = [np.full(p.rows.size, self.group_size) if p.n_rollouts is None else p.n_rollouts for p in parts]
@@ -84,13 +86,24 @@ class Bounds:
             rows = rows[~np.isin(rows, request.excluded, assume_unique=True)]
         last, ids = self._columns["last_picked"], self.pool.ids
         if request.quota is None:
-            return overdue_rows(last, rows, before=before, limit=limit, ids_P=ids, seed=self.seed)
+            late = overdue_rows(last, rows, before=before, limit=limit, ids_P=ids, seed=self.seed)
+            return self._within_cap(late, request.n)
         parts = []
         for arm in np.flatnonzero(request.quota).tolist():
             most = int(self.revisit_share * request.quota[arm])
             mine = rows[self.pool.arms[rows] == arm]
             parts.append(overdue_rows(last, mine, before=before, limit=most, ids_P=ids, seed=self.seed))
         return np.concatenate(parts)
+
+    def _within_cap(self, rows: Ints, n: int) -> Ints:
+        """Rows without those that `arm_cap` has no room for in a batch of n; the first ones of each arm stay."""
+        if self.arm_cap == 1.0 or not rows.size:
+            return rows
+        arms = self.pool.arms[rows]
+        order = np.argsort(arms, kind="stable")
+        place = np.empty(rows.size, dtype=np.int64)
+        place[order] = np.arange(rows.size) - np.searchsorted(arms[order], arms[order])
+        return rows[place < max(int(self.arm_cap * n + 1e-9), 1)]
 
     def _without(self, request: Request, rows: Ints) -> Request | None:
         """What is left of a request once ``rows`` are given; None if that is all of it."""

@@ -112,6 +112,9 @@ class Composed(Curriculum):
     def _arm_mass(self, request: Request) -> Floats:
         return self._lend(self._arms, _ARMS)._arm_mass(request)
 
+    def _expect_quota(self) -> None:
+        self._lend(self._arms, _ARMS)._expect_quota()
+
     def _receive(self, rows: Ints) -> Picked:
         return self._lend(self._prompts, _PROMPTS)._receive(rows)
 

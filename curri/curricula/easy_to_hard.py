@@ -110,6 +110,9 @@ class EasyToHard(ArmEpochs):
         self._check_levels()
         return super()._counted(request)
 
+    def _expect_quota(self) -> None:
+        self._check_levels()
+
     def _check_levels(self) -> None:
         """Say where the order of the levels is a guess, or leaves arms out; refuse levels the pool has none of."""
         if self.levels is None:

@@ -104,13 +104,14 @@ class GRESO(Refilling):
         out = self.pool.active[excluded] & (arm is None or self.pool.arms[excluded] == arm)
         untried = active - int(np.count_nonzero(out))
         taken, skipped = np.empty(0, dtype=np.int64), np.empty(0, dtype=np.int64)
-        for draw in range(self.max_draws):
-            size = min(n << draw, untried)
-            if taken.size == n or not size:
-                break
+        draw = 0
+        while draw < self.max_draws and taken.size < n and untried:
+            left = self._left(arm, excluded) or untried
+            size = min(n << draw, left)  # a draw past the end of an epoch would cut it short
             rows, heads = self._drawn(arm, size, excluded, n - taken.size)
             taken, skipped = np.concatenate([taken, rows[heads]]), np.concatenate([skipped, rows[~heads]])
             excluded, untried = np.union1d(excluded, rows), untried - rows.size
+            draw += int(size < left)  # what is left of an epoch is not a draw of its own
         if taken.size < n:
             self._fall_back(
                 "skipped_prompts_taken",

@@ -130,7 +130,6 @@ class MoDoMoDo(ArmEpochs):
     def _counted(self, request: Request) -> tuple[Ints, Floats]:
         mixture = self._mixture()
         self._check_names()
-        generator = self._rng.bit_generator.state
         ledger, drew_lots = self._accounts()
         counts, expected = np.zeros_like(request.supply), np.zeros(mixture.shape)
         for part, able in self._stages(request, mixture):
@@ -139,13 +138,28 @@ class MoDoMoDo(ArmEpochs):
                 some, likely = self._split(part, n, able - counts, request, ledger)
                 counts, expected = counts + some, expected + likely
         if self.exhausted == "stop" and (np.any(counts > self._unseen_A) or counts.sum() < request.n):
-            self._rng.bit_generator.state = generator  # a refused ask changes nothing
             raise self._exhaustion(request, counts)
         if drew_lots and np.count_nonzero(mixture) > 1:
             expected[:] = np.nan  # lots have just decided which arm comes first
         others, likely = self._from_others(request, counts)
         self._write_back(ledger)
         return counts + others, expected + likely
+
+    def _arm_counts(self, request: Request) -> Ints:
+        self._say_idle()
+        return super()._arm_counts(request)
+
+    def _expect_quota(self) -> None:
+        self._check_names()
+        self._say_idle()
+
+    def _say_idle(self) -> None:
+        if self.exhausted != "repeat":
+            self._fall_back(
+                "exhausted_idle",
+                f'`exhausted` = "{self.exhausted}" is not kept where `arm_floor` or `arm_cap` make the counts, or '
+                "another strategy takes the prompts inside a dataset (use modomodo alone)",
+            )
 
     def _stages(self, request: Request, mixture: Floats) -> list[tuple[Floats, Ints]]:
         """Weights and how much each arm may give: from the present epochs first, then whatever there is."""

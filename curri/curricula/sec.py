@@ -136,7 +136,8 @@ class SEC(ArmEpochs):
         weights, values = super()._own_metrics(), zip(self.pool.arm_names, self._value_A.tolist(), strict=True)
         return {
             **weights,
-            "arms_unseen": sum(arm not in self._values for arm in self.arm_weights),
+            # With "decay" the arms never seen have a value too.
+            **({"arms_unseen": float(len(self.arm_weights.keys() - self._values))} if self.absent == "keep" else {}),
             **{f"value/{arm}": value for arm, value in values},
         }
 

@@ -118,16 +118,15 @@ class RunCore:
 
     def top_up(self, consumer: str, ticket: Ticket) -> Selection | None:
         """Ask the strategy for extra rollouts in an open round; settled prompts get none."""
-        if ticket.run not in ("", self.run.name):
-            raise InvalidParameter(f'`ticket` is of run "{ticket.run}"; this is run "{self.run.name}"')
         with self._writing():
             round_ = self.rounds.get(ticket.round)
-            selection = self.curriculum.top_up(ticket) if round_ is not None else None
-            if round_ is not None and selection is not None:
-                open_ = np.array([prompt in round_.open for prompt in selection.prompt_ids.tolist()], dtype=np.bool_)
-                selection = selection.take(open_)
-                if len(selection):
-                    return self._hand_out(selection, consumer, part=len(round_.issues))
+            if round_ is not None:
+                issued = round_.issues[0].selection.prompt_ids.tolist()
+                settled = [prompt for prompt in issued if prompt not in round_.open]
+                selection = self.curriculum.top_up(ticket, settled=settled)
+                wanted = None if selection is None else selection.take(~np.isin(selection.prompt_ids, settled))
+                if wanted is not None and len(wanted):
+                    return self._hand_out(wanted, consumer, part=len(round_.issues))
             if "rounds" in self.curriculum.tags:
                 self._commit([])  # its cursors may have moved
             return None
@@ -332,6 +331,11 @@ class RunCore:
                 hint="make the Scheduler anew: it goes on from what is in the store",
             )
 
+    def check_ticket(self, ticket: Ticket) -> None:
+        """Refuse a ticket of another run."""
+        if ticket.run not in ("", self.run.name):
+            raise InvalidParameter(f'`ticket` is of run "{ticket.run}"; this is run "{self.run.name}"')
+
     @contextlib.contextmanager
     def _writing(self) -> Iterator[None]:
         """One caller at a time; anything but a refusal of the caller's input leaves the core unusable."""
@@ -375,9 +379,15 @@ class RunCore:
 
     def save_snapshot(self) -> None:
         """Write the whole state if it changed since the last snapshot."""
-        if self._delta_bytes and not self.broken and not self.store.read_only:
-            with self._writing(), self.store.transaction():
-                self._write_snapshot()
+        with self.lock:
+            if not self.broken and not self.store.read_only and (self._delta_bytes or self._is_ahead()):
+                with self._writing(), self.store.transaction():
+                    self._write_snapshot()
+
+    def _is_ahead(self) -> bool:
+        """Whether the strategy moved since the last write, as by its planner; to be followed by a snapshot."""
+        change = self.curriculum.changes()
+        return change is None or bool(change.values or change.removed or change.prompt_ids.size)
 
     def _publish_when_due(self) -> None:
         """Now and then, at most one part in a hundred of the time, give other processes a copy to read."""
@@ -430,8 +440,9 @@ def _informed(
     curriculum: Curriculum = owner(store.pool(), **parameters)
     evidence_model = store.rollouts.evidence_model(model)
     if evidence_model is not None and len(curriculum.pool):
+        last_id, texts = int(curriculum.pool.ids[-1]), "responses" in owner.tags
         for kind in ("train", "probe"):
-            curriculum.tell(store.rollouts.read(evidence_model, last_id=int(curriculum.pool.ids[-1]), kind=kind))
+            curriculum.tell(store.rollouts.read(evidence_model, last_id=last_id, kind=kind, responses=texts))
         curriculum.advance()
     return curriculum, evidence_model
 

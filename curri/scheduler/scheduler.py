@@ -116,12 +116,19 @@ class Scheduler:
             WriteFailed: the store could not be written to, now or before.
         """
         self._core.check_usable()
+        again = self._again() if reissue else None
+        return again or self._core.ask(self.consumer, n, kind, exclude, quota)
+
+    def _again(self, after: Ticket | None = None) -> Selection | None:
+        """The next part that is to be handed out again, or the next one of a ticket's round after the ticket's part."""
         with self._core.lock:
-            while reissue and self._to_reissue:
-                selection = self._core.rounds.again(*self._to_reissue.pop(0), self.consumer)
-                if selection is not None:
-                    return selection
-        return self._core.ask(self.consumer, n, kind, exclude, quota)
+            for number, part in self._to_reissue.copy():
+                if after is None or (number == after.round and part > after.part):
+                    self._to_reissue.remove((number, part))
+                    selection = self._core.rounds.again(number, part, self.consumer)
+                    if selection is not None:
+                        return selection
+        return None
 
     def refuse_unplaceable(self, prompt_ids: ArrayLike, round: int | None) -> None:  # noqa: A002  as in ``tell``
         """Raise what ``tell`` would raise about prompts and round, and change nothing.
@@ -141,8 +148,13 @@ class Scheduler:
         return self._core.look_ahead(n)
 
     def top_up(self, ticket: Ticket) -> Selection | None:
-        """Extra rollouts for the prompts of an open round that are still undecided; None when there are none."""
-        return self._core.top_up(self.consumer, ticket)
+        """Extra rollouts for the prompts of an open round that are still undecided; None when there are none.
+
+        After a reopening first the later parts of that round that were handed out here and not settled.
+        """
+        self._core.check_usable()
+        self._core.check_ticket(ticket)
+        return self._again(after=ticket) or self._core.top_up(self.consumer, ticket)
 
     def tell(
         self,
@@ -181,8 +193,9 @@ class Scheduler:
             extras: further columns, kept in the store.
             kind: "train" or "probe"; by default what the prompts were handed out for.
             round: the round they belong to; by default the one each prompt is in flight in, else its last one.
-            resolve: how the named prompts are settled, whatever their number of rollouts: "trained", "dropped",
-                "observed" (probes) or "lost"; None records a part of their groups and leaves them open.
+            resolve: how the named prompts are settled, whatever their number of rollouts: "trained" (for probes this
+                is "observed"), "dropped", "observed" or "lost"; None records a part of their groups and leaves them
+                open.
             reason: why they are dropped or lost.
 
         Raises:
@@ -232,7 +245,7 @@ class Scheduler:
             raise InvalidParameter(f'`consumer` of `abandon` must be another one than "{consumer}", which is this one')
         moved = self._core.abandon(consumer, self.consumer)
         self._to_reissue = sorted({*self._to_reissue, *moved})
-        return sum(self._core.rounds.unsettled(number, part).size for number, part in moved)
+        return len({prompt for place in moved for prompt in self._core.rounds.unsettled(*place).tolist()})
 
     @property
     def round(self) -> int:

@@ -191,15 +191,17 @@ class RolloutTable:
             )
         return next(iter(models), None)
 
-    def read(self, model: str, *, last_id: int, kind: Kind = "train") -> Rollouts:
-        """All responses of a model and a kind on training prompts up to an id, without texts."""
+    def read(self, model: str, *, last_id: int, kind: Kind = "train", responses: bool = False) -> Rollouts:
+        """All responses of a model and a kind on training prompts up to an id; with their texts where asked for."""
+        columns = "r.prompt_id, r.reward, r.solved, r.advantage, r.tokens, r.truncated, r.policy_version"
+        columns += ", r.response" if responses else ""
         with self._connection.all_cores():
             table = self._connection.arrow(
-                """select r.prompt_id, r.reward, r.solved, r.advantage, r.tokens, r.truncated, r.policy_version
+                f"""select {columns}
                    from rollouts r join sources s using (source_id) join prompts p using (prompt_id)
                    where s.model = ? and r.prompt_id <= ? and (p.split is null or p.split = 'train')
                      and coalesce(r.probe, false) = ?
-                   order by r.prompt_id, r.source_id, r.round, r.sample""",
+                   order by r.prompt_id, r.source_id, r.round, r.sample""",  # noqa: S608  two constants, values bound
                 [model, last_id, kind == "probe"],
             )
         return Rollouts(
@@ -210,6 +212,7 @@ class RolloutTable:
             tokens=None if table.column("tokens").null_count else table.column("tokens").to_numpy(),
             truncated=_filled(table, "truncated", fill=False),
             policy_version=_filled(table, "policy_version", -1),
+            responses=table.column("response").to_pylist() if responses else None,
             kind=kind,
         )
 

@@ -19,7 +19,6 @@ from curri.parameters import Parameter, choice, declared, real, switch
 from curri.pool import PromptPool
 from curri.testing import BrokenContract, Case, Check, run_checks, strategy_checks
 from curri.testing.case import PROMISES
-from curri.types import Admission, Rollouts, Selection
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -28,7 +27,7 @@ if TYPE_CHECKING:
 
     from curri.curricula.evidence import Evidence
     from curri.state import State
-    from curri.types import Floats, Ints, Kind, Ticket
+    from curri.types import Admission, Floats, Ints, Kind, Rollouts, Selection, Ticket
 
 
 pytest_plugins = ("pytester",)
@@ -469,11 +468,8 @@ class NeverEnds(Fair):
 
     tags: ClassVar[frozenset[str]] = frozenset({"rounds"})
 
-    def top_up(self, ticket: Ticket) -> Selection | None:
-        super().top_up(ticket)
-        one = np.ones(1, dtype=np.int64)
-        ids = self.pool.ids[self._picked[:1]]
-        return Selection(ids, self.pool.arm_of(self._picked[:1]), one, np.full(1, np.nan), "train", ticket)
+    def _more(self, round_: int, told: Evidence) -> Picked | None:
+        return Picked(self._picked[:1], np.full(1, np.nan), np.ones(1, dtype=np.int64))
 
     def _pick(self, request: Request) -> Picked:
         picked = super()._pick(request)
@@ -485,6 +481,10 @@ class TopsUpInSecret(NeverEnds):
     """Tops rounds up without the tag."""
 
     tags: ClassVar[frozenset[str]] = frozenset()
+
+    def top_up(self, ticket: Ticket, *, settled: ArrayLike | None = None) -> Selection | None:
+        super().top_up(ticket, settled=settled)
+        return self._selection(Picked(self._picked[:1], np.full(1, np.nan)), "train", ticket)
 
 
 # ---- determinism -----------------------------------------------------------------------------------------------------

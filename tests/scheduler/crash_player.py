@@ -1,8 +1,9 @@
 """Plays rounds on a store and dies by SIGKILL at a chosen point; run as a script by ``test_crash.py``.
 
-``python crash_player.py FOLDER STRATEGY ROUNDS KILLS SEED`` plays until all rounds are done. Each life is a forked
-child of this (warm, store-less) process. A life ends at a random statement sent to DuckDB, before or after it; or at a
-random moment, wherever it is then. Every pick is written to FOLDER/picks.jsonl before it is used.
+``python crash_player.py WHOLE BROKEN STRATEGY ROUNDS KILLS SEED [--moments]`` plays until all rounds are done, in the
+folder WHOLE in one life, in BROKEN with deaths. Each life is a forked child of this (warm, store-less) process. A life
+ends at a random statement sent to DuckDB, before or after it; with --moments at times at a random moment, wherever it
+is then. Every pick is written to picks.jsonl before it is used.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ import numpy as np
 from curri import Rollouts, Scheduler, open_store
 from curri.evolution import evolve
 from curri.registry import strategy as strategy_class
+from curri.scheduler import core
 from curri.selectors import stable_hash
 from curri.state import pack
 from curri.store.connection import Connection
@@ -38,8 +40,8 @@ PARAMETERS: dict[str, dict[str, Any]] = {
     "eva": {"schedule": "online", "warmup": 2, "mixup": 4},
     "pcl": {"hashed": 64, "hidden": 8, "replay": 24, "warm_up": 2, "passes": 2},
     "modomodo": {"weights": {"arm0": 0.5, "arm1": 0.3, "arm2": 0.2}},
-    "dapo": {"max_factor": 2.0},
-    "greso": {"max_factor": 2.0},
+    "dapo": {"confidence": 0.3},
+    "greso": {"confidence": 0.3},
 }
 
 
@@ -126,11 +128,15 @@ def topped_up(trainer: Trainer, rounds: int) -> None:
 
 
 def probing(trainer: Trainer, rounds: int) -> None:
-    """Every third round is one of probes."""
+    """Every third round is one of probes, some of which are lost."""
     scheduler = trainer.scheduler
     while scheduler.round < rounds:
         selection = trainer.ask(kind="train" if scheduler.round % 3 else "probe")
-        trainer.tell(selection, resolve="observed" if selection.kind == "probe" else "trained")
+        probes = selection.kind == "probe"
+        lost = probes & (selection.prompt_ids % 7 == 0)
+        if lost.any():
+            scheduler.resolve(selection.prompt_ids[lost], "lost", reason="failed")
+        trainer.tell(selection.take(~lost), resolve="observed" if probes else "trained")
 
 
 class OneMore:
@@ -193,7 +199,8 @@ WAYS: dict[str, Callable[[Trainer, int], None]] = {
 
 
 def play(folder: Path, strategy: str, rounds: int) -> None:
-    """Train until all rounds are closed."""
+    """Train until all rounds are closed, with a whole snapshot of the state now and then."""
+    core.SNAPSHOT_FLOOR = 20_000
     with open_store(folder / "prompts.duckdb") as store, (folder / "picks.jsonl").open("ab", buffering=0) as log:
         scheduler = Scheduler(store, strategy, run="r", seed=1, **PARAMETERS.get(strategy, {}))
         WAYS.get(strategy, in_halves)(Trainer(scheduler, log), rounds)
@@ -234,17 +241,24 @@ def arm_at_moment(seconds: float) -> None:
 
 
 def main() -> None:
-    """Live, die, live again."""
-    folder, strategy, rounds, kills, seed = Path(sys.argv[1]), sys.argv[2], *map(int, sys.argv[3:6])
+    """Live; live, die, live again."""
+    whole, broken, strategy = Path(sys.argv[1]), Path(sys.argv[2]), sys.argv[3]
+    rounds, kills, seed = map(int, sys.argv[4:7])
     strategy_class(strategy)
     if strategy == "pcl":
         import torch  # noqa: F401  once, not in each life
+    lives(whole, strategy, rounds, kills=0, seed=0, moments=False)
+    died = lives(broken, strategy, rounds, kills=kills, seed=seed, moments="--moments" in sys.argv)
+    sys.stdout.write(json.dumps({"died": died}))
+
+
+def lives(folder: Path, strategy: str, rounds: int, *, kills: int, seed: int, moments: bool) -> int:
+    """Play to the end; gives the number of deaths on the way."""
     rng = np.random.default_rng(seed)
-    died, lives = 0, 0
+    died = 0
     while True:
-        lives += 1
-        at_statement, countdown, before = rng.random() < 0.6, int(rng.integers(1, 31)), rng.random() < 0.5
-        moment = rng.uniform(0.005, 0.25)
+        at_statement = rng.random() < 0.6 or not moments
+        countdown, before, moment = int(rng.integers(1, 31)), rng.random() < 0.5, rng.uniform(0.005, 0.25)
         child = os.fork()
         if not child:
             if died < kills:
@@ -254,10 +268,9 @@ def main() -> None:
         _, status = os.waitpid(child, 0)
         if os.WIFEXITED(status):
             if os.WEXITSTATUS(status):
-                sys.exit(f"life {lives} failed")
-            break
+                sys.exit(f"a life failed after {died} deaths")
+            return died
         died += 1
-    sys.stdout.write(json.dumps({"died": died, "lives": lives}))
 
 
 if __name__ == "__main__":

@@ -16,8 +16,22 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 from curri import Scheduler
 from curri.state import same_state
 from curri.store import NewPrompt, open_store
+from curri.types import Ticket
 
 CONSUMERS = ("left", "right")
+STRATEGIES: dict[str, dict[str, Any]] = {
+    "ucb": {},
+    "uniform": {},
+    "mopps": {"cooldown": 2},
+    "eva": {"schedule": "online", "warmup": 1, "mixup": 1},
+    "greso": {},
+    "vas": {"probe_rollouts": 2, "refresh": 2},
+    "reinforce-ada": {"group_size": 2, "round_size": 2, "max_rounds": 3, "incomplete": "go_on"},
+    "ucb/reinforce-ada": {"group_size": 2, "within_round_size": 2, "within_incomplete": "go_on"},
+}
+
+Part = tuple[int, int]
+"""Round and part of it."""
 
 
 class Ledger(RuleBasedStateMachine):
@@ -26,51 +40,86 @@ class Ledger(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
         self.folder = Path(tempfile.mkdtemp())
-        self.held: dict[str, dict[int, list[int]]] = {name: {} for name in CONSUMERS}
+        self.held: dict[str, dict[Part, list[int]]] = {name: {} for name in CONSUMERS}
+        self.kinds: dict[int, str] = {}
         self.told: Counter[int] = Counter()
         self.names: set[tuple[int, str]] = set()
 
-    @initialize(strategy=st.sampled_from(["ucb", "uniform"]))
+    @initialize(strategy=st.sampled_from(sorted(STRATEGIES)))
     def start(self, strategy: str) -> None:
+        self.strategy = strategy
         self.store = open_store(self.folder / "p.duckdb", create=True)
         self.store.prompts.add([NewPrompt(f"{i}?", is_chat=False, answer=None, arm=f"arm{i % 3}") for i in range(24)])
-        Scheduler(self.store, strategy, run="r", seed=5)
+        Scheduler(self.store, strategy, run="r", seed=5, **STRATEGIES[strategy])
         self.connect()
 
     def connect(self) -> None:
         self.schedulers = {name: Scheduler(self.store, run="r", consumer=name) for name in CONSUMERS}
-        self.waiting = {name: sorted(rounds) for name, rounds in self.held.items()}
+        self.waiting = {name: sorted(parts) for name, parts in self.held.items()}
 
-    def in_flight(self) -> set[int]:
-        return {prompt for rounds in self.held.values() for prompts in rounds.values() for prompt in prompts}
+    def in_flight(self, number: int | None = None) -> set[int]:
+        parts = [part for held in self.held.values() for part in held.items()]
+        return {prompt for place, prompts in parts for prompt in prompts if number in (None, place[0])}
 
-    @rule(consumer=st.sampled_from(CONSUMERS), n=st.integers(1, 5))
-    def ask(self, consumer: str, n: int) -> None:
-        self.waiting[consumer] = [number for number in self.waiting[consumer] if number in self.held[consumer]]
+    def expect_again(self, consumer: str, part: Part, selection: Any) -> None:
+        assert selection.reissued
+        assert (selection.ticket.round, selection.ticket.part) == part
+        assert selection.prompt_ids.tolist() == self.held[consumer][part]
+        self.waiting[consumer].remove(part)
+
+    @rule(consumer=st.sampled_from(CONSUMERS), n=st.integers(1, 5), probe=st.booleans())
+    def ask(self, consumer: str, n: int, probe: bool) -> None:
+        self.waiting[consumer] = [part for part in self.waiting[consumer] if part in self.held[consumer]]
         if not self.waiting[consumer] and len(self.in_flight()) + n > 24:
             return
-        selection = self.schedulers[consumer].ask(n)
+        kind: Any = "probe" if probe and self.strategy == "vas" else "train"
+        selection = self.schedulers[consumer].ask(n, kind=kind)
         number, ids = selection.ticket.round, selection.prompt_ids.tolist()
         if self.waiting[consumer]:
-            assert selection.reissued
-            assert number == self.waiting[consumer].pop(0)
-            assert ids == self.held[consumer][number]
+            self.expect_again(consumer, self.waiting[consumer][0], selection)
+            assert selection.kind == self.kinds[number]
         else:
             assert not selection.reissued
             assert len(ids) == n
             assert not set(ids) & self.in_flight()
-            self.held[consumer][number] = ids
+            assert selection.kind == kind
+            self.held[consumer][number, 0] = ids
+            self.kinds[number] = kind
+
+    @precondition(lambda self: any(self.held.values()))
+    @rule(data=st.data(), consumer=st.sampled_from(CONSUMERS))
+    def top_up(self, data: st.DataObject, consumer: str) -> None:
+        numbers = sorted({number for parts in self.held.values() for number, _ in parts})
+        number = data.draw(st.sampled_from(numbers))
+        selection = self.schedulers[consumer].top_up(Ticket("r", number, 0))
+        later = [
+            part for part in self.waiting[consumer] if part in self.held[consumer] and part[0] == number and part[1]
+        ]
+        if later:
+            self.expect_again(consumer, later[0], selection)
+        elif selection is not None:
+            assert "reinforce-ada" in self.strategy
+            assert not selection.reissued
+            assert selection.ticket.round == number
+            assert selection.ticket.part > max(
+                part for held in self.held.values() for other, part in held if other == number
+            )
+            assert set(selection.prompt_ids.tolist()) <= self.in_flight(number)
+            assert ((selection.n_rollouts > 0) & (selection.n_rollouts <= 2)).all()
+            self.held[consumer][number, selection.ticket.part] = selection.prompt_ids.tolist()
 
     def some(self, data: st.DataObject, consumer: str) -> list[int]:
-        prompts = sorted(prompt for prompts in self.held[consumer].values() for prompt in prompts)
+        parts = self.held[consumer].items()
+        kind = self.kinds[min(self.held[consumer])[0]]
+        prompts = sorted({prompt for part, prompts in parts for prompt in prompts if self.kinds[part[0]] == kind})
         return data.draw(st.lists(st.sampled_from(prompts), min_size=1, max_size=6, unique=True))
 
     def settle(self, prompts: list[int]) -> None:
-        for rounds in self.held.values():
-            for number in list(rounds):
-                rounds[number] = [prompt for prompt in rounds[number] if prompt not in prompts]
-                if not rounds[number]:
-                    del rounds[number]
+        for parts in self.held.values():
+            for part in list(parts):
+                parts[part] = [prompt for prompt in parts[part] if prompt not in prompts]
+                if not parts[part]:
+                    del parts[part]
 
     @precondition(lambda self: any(self.held.values()))
     @rule(data=st.data(), each=st.integers(1, 3), settled=st.booleans())
@@ -110,7 +159,7 @@ class Ledger(RuleBasedStateMachine):
     def abandon(self, heir: str) -> None:
         dead = CONSUMERS[1 - CONSUMERS.index(heir)]
         moved = self.held[dead]
-        assert self.schedulers[heir].abandon(dead) == sum(len(prompts) for prompts in moved.values())
+        assert self.schedulers[heir].abandon(dead) == len({prompt for prompts in moved.values() for prompt in prompts})
         self.held[heir] |= moved
         self.held[dead] = {}
         self.waiting[heir] = sorted({*self.waiting[heir], *moved})
@@ -134,7 +183,8 @@ class Ledger(RuleBasedStateMachine):
         assert len(set(self.store.connection.rows(keys)[0])) == 1
         metrics = self.schedulers["left"].metrics()
         assert metrics["scheduler/prompts_in_flight"] == len(self.in_flight())
-        assert metrics["scheduler/rounds_open"] == sum(len(rounds) for rounds in self.held.values())
+        open_ = {number for parts in self.held.values() for number, _ in parts}
+        assert metrics["scheduler/rounds_open"] == len(open_)
 
     def teardown(self) -> None:
         if hasattr(self, "store"):

@@ -8,11 +8,13 @@ import numpy as np
 import pytest
 
 from curri import Rollouts, Scheduler
+from curri.curricula.base import Picked
 from curri.curricula.uniform import Uniform
 from curri.store import open_store
-from curri.types import Selection, Ticket
+from curri.types import Ticket
 
 if TYPE_CHECKING:
+    from curri.curricula.evidence import Evidence
     from curri.store import PromptStore
 
 
@@ -22,16 +24,9 @@ class Stubborn(Uniform):
     name: ClassVar[str] = "stubborn"
     tags: ClassVar[frozenset[str]] = frozenset({"rounds", "probes"})
 
-    def top_up(self, ticket: Ticket) -> Selection | None:
-        super().top_up(ticket)
-        told = np.concatenate([part.prompt_ids for part in self._buffer])
-        rewards = np.concatenate([part.rewards for part in self._buffer])
-        ids = np.setdiff1d(told, told[rewards == 1])
-        if not ids.size:
-            return None
-        arms = self.pool.arm_of(self.pool.rows(ids))
-        twos = np.full(ids.size, 2, dtype=np.int64)
-        return Selection(ids, arms, twos, np.full(ids.size, np.nan), "train", ticket)
+    def _more(self, round_: int, told: Evidence) -> Picked | None:
+        rows = np.setdiff1d(told.rows, told.rows[told.rewards == 1])
+        return Picked(rows, np.full(rows.size, np.nan), np.full(rows.size, 2, dtype=np.int64))
 
 
 @pytest.fixture(autouse=True)
