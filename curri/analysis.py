@@ -14,6 +14,7 @@ from curri.types import Rollouts
 
 if TYPE_CHECKING:
     import polars as pl
+    from numpy.typing import ArrayLike
 
     from curri.store import PromptStore
     from curri.types import Bools, Floats, Ints
@@ -24,7 +25,9 @@ LIVE_GROUP = 8
 By: TypeAlias = Literal["arm", "all"]
 
 
-def estimate(store: PromptStore, model: str | None = None, by: By = "arm") -> pl.DataFrame:
+def estimate(
+    store: PromptStore, model: str | None = None, by: By = "arm", prompt_ids: ArrayLike | None = None
+) -> pl.DataFrame:
     """How hard each arm is for a model.
 
     Every figure is of training prompts, retired ones included; null where nothing is known.
@@ -33,6 +36,7 @@ def estimate(store: PromptStore, model: str | None = None, by: By = "arm") -> pl
         store: an open store.
         model: whose rollouts to look at; by default the store's only one.
         by: "arm" for a row an arm, "all" for one row.
+        prompt_ids: look at these prompts only; those that are not for training are left out.
 
     Returns:
         A row an arm, by name, with the columns
@@ -56,7 +60,7 @@ def estimate(store: PromptStore, model: str | None = None, by: By = "arm") -> pl
         raise InvalidParameter(f'`by` of `estimate` must be "arm" or "all"; got {by!r}')
     import polars as pl
 
-    pool, rollouts = _read(store, model)
+    pool, rollouts = _read(store, model, prompt_ids)
     if by == "all":
         pool = PromptPool(pool.ids, ["all"] * len(pool), prior_rate=pool.prior_rate, active=pool.active)
     prompts = _prompts(pool, rollouts)
@@ -66,12 +70,13 @@ def estimate(store: PromptStore, model: str | None = None, by: By = "arm") -> pl
     return pl.DataFrame([names, *(pl.Series(name, values) for name, values in columns.items())]).fill_nan(None)
 
 
-def estimate_prompts(store: PromptStore, model: str | None = None) -> pl.DataFrame:
+def estimate_prompts(store: PromptStore, model: str | None = None, prompt_ids: ArrayLike | None = None) -> pl.DataFrame:
     """How hard each training prompt is for a model.
 
     Args:
         store: an open store.
         model: whose rollouts to look at; by default the store's only one.
+        prompt_ids: look at these prompts only; those that are not for training are left out.
 
     Returns:
         A row a prompt, by id: ``prompt_id``, ``arm``, ``active``, ``responses``, ``mean_reward``, ``pass_rate``,
@@ -84,7 +89,7 @@ def estimate_prompts(store: PromptStore, model: str | None = None) -> pl.DataFra
     """
     import polars as pl
 
-    pool, rollouts = _read(store, model)
+    pool, rollouts = _read(store, model, prompt_ids)
     prompts = _prompts(pool, rollouts)
     return pl.DataFrame(
         {
@@ -102,12 +107,13 @@ def estimate_prompts(store: PromptStore, model: str | None = None) -> pl.DataFra
     ).fill_nan(None)
 
 
-def _read(store: PromptStore, model: str | None) -> tuple[PromptPool, Rollouts]:
-    pool = store.pool()
+def _read(store: PromptStore, model: str | None, prompt_ids: ArrayLike | None) -> tuple[PromptPool, Rollouts]:
+    pool = store.pool() if prompt_ids is None else store.pool().restricted_to(prompt_ids)
     name = store.rollouts.evidence_model(model)
     if name is None or not len(pool):
         return pool, Rollouts(np.empty(0, dtype=np.int64), np.empty(0))
-    return pool, store.rollouts.read(name, last_id=int(pool.ids[-1]))
+    rollouts = store.rollouts.read(name, last_id=int(pool.ids[-1]))
+    return pool, rollouts if prompt_ids is None else rollouts.take(pool.contains(rollouts.prompt_ids))
 
 
 @dataclass(frozen=True, eq=False)

@@ -9,7 +9,22 @@ from typing import Annotated
 import typer
 
 from curri._version import __version__
-from curri.cli import demo, estimate, explain, ingest, record, rollouts, select, store, strategies
+from curri.cli import (
+    demo,
+    doctor,
+    estimate,
+    explain,
+    export,
+    ingest,
+    mix,
+    priors,
+    prompts,
+    record,
+    rollouts,
+    select,
+    store,
+    strategies,
+)
 from curri.cli._group import CommandLine
 
 _HELP = """
@@ -36,12 +51,17 @@ _REST = "More"
 app.command("init", rich_help_panel=_STORE)(store.init)
 app.command("ingest", rich_help_panel=_STORE)(ingest.ingest)
 app.add_typer(rollouts.app, name="rollouts", rich_help_panel=_STORE)
+app.add_typer(priors.app, name="priors", rich_help_panel=_STORE)
 app.command("estimate", rich_help_panel=_STORE)(estimate.estimate)
+app.add_typer(prompts.app, name="prompts", rich_help_panel=_STORE)
+app.command("export", rich_help_panel=_STORE)(export.export)
 app.add_typer(store.app, name="store", rich_help_panel=_STORE)
 app.command("select", rich_help_panel=_ROUND)(select.select)
 app.command("record", rich_help_panel=_ROUND)(record.record)
 app.command("explain", rich_help_panel=_ROUND)(explain.explain)
+app.add_typer(mix.app, name="mix", rich_help_panel=_REST)
 app.command("strategies", rich_help_panel=_REST)(strategies.strategies)
+app.command("doctor", rich_help_panel=_REST)(doctor.doctor)
 app.command("demo", rich_help_panel=_REST)(demo.demo)
 
 

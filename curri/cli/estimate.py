@@ -9,6 +9,7 @@ import typer
 
 from curri.cli._options import DEFAULT_STORE, DebugOption, JsonOption, ModelOption, StoreOption, opened
 from curri.cli._output import count, document, say, table, write_line
+from curri.cli._where import SqlWhereOption, WhereOption, in_sql, matching
 
 if TYPE_CHECKING:
     from polars import DataFrame
@@ -33,6 +34,8 @@ _LEGEND = (
 
 
 def estimate(
+    where: WhereOption = None,
+    sql_where: SqlWhereOption = None,
     model: ModelOption = None,
     per_prompt: Annotated[
         bool, typer.Option("--per-prompt", help="One row a prompt, as JSON Lines, instead of a table of arms.")
@@ -49,9 +52,14 @@ def estimate(
     from curri.analysis import estimate_prompts
     from curri.exchange import write_jsonl
 
+    chosen = in_sql(store, where, sql_where, model)
     with opened(store, read_only=True) as opened_store:
         name = opened_store.rollouts.evidence_model(model)
-        found = estimate_prompts(opened_store, name) if per_prompt else by_arm(opened_store, name)
+        wanted = matching(opened_store, where, name) if chosen is None else chosen
+        if per_prompt:
+            found = estimate_prompts(opened_store, name, wanted)
+        else:
+            found = by_arm(opened_store, name, prompt_ids=wanted)
     if output is not None and str(output) != "-":
         n_rows = write_jsonl(found.to_dicts(), output)
         say(f"wrote {count(n_rows, 'row')} to {output}")

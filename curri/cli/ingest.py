@@ -10,6 +10,7 @@ import typer
 from curri.cli._group import EXIT_PARTLY
 from curri.cli._options import DEFAULT_STORE, DebugOption, JsonOption, RejectedOption, StoreOption, opened
 from curri.cli._output import count, document, progress, say, table
+from curri.cli.rollouts import FormatOption
 from curri.errors import InvalidData
 
 if TYPE_CHECKING:
@@ -22,7 +23,8 @@ def ingest(
         list[str],
         typer.Argument(
             metavar="FILE",
-            help="JSON Lines files, - for standard input, or gym:TASK?param=value&size=500&seed=0.",
+            help="JSON Lines, JSON, CSV or Parquet files, - for standard input, a folder saved by datasets, "
+            "hf:NAME?split=train&config=C, or gym:TASK?param=value&size=500&seed=0.",
             show_default=False,
         ),
     ],
@@ -36,6 +38,10 @@ def ingest(
     arm: Annotated[
         str | None, typer.Option(help="Arm of prompts that name none.", show_default="the file's name, or the task")
     ] = None,
+    chat_json: Annotated[
+        bool, typer.Option("--chat-json", help="The prompt column holds chat messages as JSON text.")
+    ] = False,
+    form: FormatOption = None,
     rejected: RejectedOption = None,
     store: StoreOption = DEFAULT_STORE,
     as_json: JsonOption = False,
@@ -43,11 +49,14 @@ def ingest(
 ) -> None:
     """Add prompts; columns that are not named become metadata.
 
+    The format goes by the name (.jsonl, .json, .csv, .tsv, .parquet). Every value stays the text it is: 007 is no 7.
     Doing it twice changes nothing. Rows that cannot be used go to FILE.rejected.jsonl with the reason (exit code 4).
     """
     if rejected is not None and len(sources) > 1:
         raise typer.BadParameter("--rejected works for one file at a time")
-    columns = {
+    columns: dict[str, Any] = {
+        "form": form,
+        "chat_json": chat_json,
         "prompt_column": prompt_column,
         "answer_column": answer_column,
         "arm_column": arm_column,
@@ -73,28 +82,28 @@ def ingest(
 
 
 def _is_there(source: str) -> bool:
-    from curri.exchange import is_gym
+    from curri.exchange import is_gym, is_hub
 
-    return source == "-" or is_gym(source) or Path(source).exists()
+    return source == "-" or is_gym(source) or is_hub(source) or Path(source).exists()
 
 
 def _load(
-    store: PromptStore, source: str, arm: str | None, rejected: Path | None, columns: dict[str, str], *, quiet: bool
+    store: PromptStore, source: str, arm: str | None, rejected: Path | None, columns: dict[str, Any], *, quiet: bool
 ) -> IngestReport:
-    from curri.exchange import ingest_gym, ingest_jsonl, is_gym
+    from curri.exchange import ingest_file, ingest_gym, is_gym
 
     with progress(f"ingest {source}", quiet=quiet) as update:
         if is_gym(source):
             return ingest_gym(
                 store, source, arm=arm, progress=lambda at: update(at.done, at.total, count(at.rows, "row"))
             )
-        return ingest_jsonl(
+        return ingest_file(
             store,
             source,
             default_arm=arm,
             rejected=rejected,
             progress=lambda at: update(at.done, at.total, count(at.rows, "row")),
-            **columns,  # type: ignore[arg-type]  # all of them are texts
+            **columns,
         )
 
 
@@ -120,13 +129,13 @@ def _tell(report: IngestReport) -> None:
         say(f"  {count(report.other_arm, 'row')} of prompts that have another arm already, which stays:")
         say(
             *(
-                f"    line {e.line}: prompt {e.prompt_id} stays in {e.stays} (here: {e.arm})"
+                f"    {report.unit} {e.line}: prompt {e.prompt_id} stays in {e.stays} (here: {e.arm})"
                 for e in report.other_arm_examples
             )
         )
     if report.rejected:
         say(f"  rejected rows, with reasons, are in {report.rejected_path}:")
-        say(*(f"    line {line}: {reason}" for line, reason in report.rejected_examples))
+        say(*(f"    {report.unit} {line}: {reason}" for line, reason in report.rejected_examples))
         more = report.rejected - len(report.rejected_examples)
         say(*([f"    … and {more} more"] if more else []))
     say(*(f"  note: {note}" for note in report.notes))

@@ -17,6 +17,7 @@ from curri.cli._options import (
     opened,
 )
 from curri.cli._output import count, document, say, table
+from curri.cli._where import WhereOption, matching
 
 _SHOWN = 20
 
@@ -26,7 +27,9 @@ if TYPE_CHECKING:
 
 
 def select(
-    n: Annotated[int, typer.Option("-n", "--number", min=1, help="How many prompts.", show_default=False)],
+    n: Annotated[
+        int | None, typer.Option("-n", "--number", min=1, help="How many prompts.", show_default=False)
+    ] = None,
     strategy: Annotated[
         str | None,
         typer.Option(
@@ -49,10 +52,20 @@ def select(
             "parameters of --within start with within_.",
         ),
     ] = None,
+    where: WhereOption = None,
     model: ModelOption = None,
     output: Annotated[
         Path, typer.Option("-o", "--output", help="Write the prompts to this JSON Lines file (- for standard output).")
     ] = Path("-"),
+    probe: Annotated[
+        bool, typer.Option("--probe", help="Prompts to score and not to train on, for strategies that use probes.")
+    ] = False,
+    top_up: Annotated[
+        bool,
+        typer.Option(
+            "--top-up", help="Further rollouts for undecided prompts of the open round, after curri record --partial."
+        ),
+    ] = False,
     next_: Annotated[bool, typer.Option("--next", help="Open another round although one is not recorded yet.")] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Show what would be picked; store nothing.")] = False,
     consumer: ConsumerOption = "main",
@@ -72,18 +85,44 @@ def select(
         if strategy is None:
             raise typer.BadParameter("--within goes with --strategy: that one says how many prompts of each arm")
         strategy = f"{strategy}/{within}"
+    if top_up and (run is None or n is not None or next_ or dry_run):
+        raise typer.BadParameter("--top-up goes with --run, and without -n, --next and --dry-run")
+    if n is None and not top_up:
+        raise typer.BadParameter("say how many prompts with -n")
     with opened(store, read_only=run is None or dry_run) as opened_store:
+        if top_up:
+            _top_up(opened_store, output, run=str(run), consumer=consumer, as_json=as_json)
+            return
         name = _strategy_name(opened_store, strategy, run)
         parameters = _parameters(name, parameter or [], seed)
+        started = None if run is None else opened_store.runs.find(run)
+        wanted = matching(opened_store, where, started.evidence_model if started and not model else model)
+        how: dict[str, Any] = {"kind": "probe" if probe else "train", "among": wanted}
         if run is None:
-            from curri.scheduler import pick
-
-            selection = pick(opened_store, name, n, model=model, parameters=parameters)
+            selection = _pick(opened_store, name, n or 0, model=model, parameters=parameters, **how)
         else:
             asked = {"run": run, "consumer": consumer, "model": model, **parameters}
             ask = _look_ahead if dry_run else _ask
-            selection = ask(opened_store, strategy, n, reissue=not next_, asked=asked)
+            selection = ask(opened_store, strategy, n or 0, how, reissue=not next_, asked=asked)
         _hand_out(selection, output, run=run, as_json=as_json, dry_run=dry_run)
+
+
+def _top_up(store: PromptStore, output: Path, *, run: str, consumer: str, as_json: bool) -> None:
+    from curri.scheduler import Scheduler
+
+    scheduler = Scheduler(store, run=run, consumer=consumer)
+    ticket = scheduler.ticket
+    more = None if ticket is None else scheduler.top_up(ticket)
+    if more is not None:
+        _hand_out(more, output, run=run, as_json=as_json, dry_run=False)
+        return
+    round_ = None if ticket is None else ticket.round
+    if as_json:
+        document({"run": run, "round": round_, "prompts": 0, "rows": []})
+    elif ticket is None:
+        say(f"{run} has no open round; curri select -n opens one")
+    else:
+        say(f"no prompt of round {round_} of {run} needs more rollouts", "  (curri record settles the round)")
 
 
 def _strategy_name(store: PromptStore, strategy: str | None, run: str | None) -> str:
@@ -118,22 +157,32 @@ def _from_file(path: str) -> str:
         raise InvalidInput(f"cannot read {path}: {error}") from error
 
 
-def _ask(store: PromptStore, strategy: str | None, n: int, *, reissue: bool, asked: dict[str, Any]) -> Selection:
+def _pick(store: PromptStore, strategy: str, n: int, **how: Any) -> Selection:
+    from curri.scheduler import pick
+
+    return pick(store, strategy, n, **how)
+
+
+def _ask(
+    store: PromptStore, strategy: str | None, n: int, how: dict[str, Any], *, reissue: bool, asked: dict[str, Any]
+) -> Selection:
     from curri.scheduler import Scheduler
 
-    return Scheduler(store, strategy, **asked).ask(n, reissue=reissue)
+    return Scheduler(store, strategy, **asked).ask(n, reissue=reissue, **how)
 
 
-def _look_ahead(store: PromptStore, strategy: str | None, n: int, *, reissue: bool, asked: dict[str, Any]) -> Selection:
-    from curri.scheduler import Scheduler, pick
+def _look_ahead(
+    store: PromptStore, strategy: str | None, n: int, how: dict[str, Any], *, reissue: bool, asked: dict[str, Any]
+) -> Selection:
+    from curri.scheduler import Scheduler
 
     if store.runs.find(asked["run"]) is None:
         parameters = {name: value for name, value in asked.items() if name not in ("run", "consumer", "model")}
-        return pick(store, str(strategy), n, model=asked["model"], parameters=parameters)
+        return _pick(store, str(strategy), n, model=asked["model"], parameters=parameters, **how)
     scheduler = Scheduler(store, strategy, **asked)
     if reissue and scheduler.round < scheduler.curriculum.rounds_asked:
         return scheduler.ask(n)  # an open round is given again, which writes nothing
-    return scheduler.look_ahead(n)
+    return scheduler.look_ahead(n, **how)
 
 
 def _hand_out(selection: Selection, output: Path, *, run: str | None, as_json: bool, dry_run: bool) -> None:
@@ -143,7 +192,7 @@ def _hand_out(selection: Selection, output: Path, *, run: str | None, as_json: b
         say(
             f"round {selection.ticket.round} of {run} is not recorded yet: "
             f"here it is again, {count(len(selection), 'prompt')}",
-            "  (-n does not apply; curri record takes its results; --next opens another round)",
+            "  (-n and --where do not apply; curri record takes its results; --next opens another round)",
         )
     if dry_run:
         say("dry run: nothing was stored")

@@ -1,4 +1,4 @@
-"""JSON Lines files of prompts into the store."""
+"""Files of prompts into the store."""
 
 from __future__ import annotations
 
@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 
 from curri.errors import InvalidData, InvalidInput, UnknownName
 from curri.exchange.jsonl import (
-    JsonLines,
     Progress,
     RejectedRows,
     canonical_json,
@@ -19,18 +18,25 @@ from curri.exchange.jsonl import (
     dumped,
     is_standard,
     literal,
+    parse,
 )
 from curri.exchange.loading import CHUNK, CHUNK_BYTES, IngestReport, PromptLoader
+from curri.exchange.sources import HUB, is_hub, open_rows
 from curri.store import NewPrompt
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
 
     from curri.exchange.jsonl import Row
     from curri.store import PromptStore
 
 _PROMPT_LIKE = ("question", "problem", "query", "instruction", "input", "messages", "conversations", "text")
 _ANSWER_LIKE = ("solution", "ground_truth", "target", "label", "gold", "expected_answer", "final_answer", "output")
+
+
+_ROLES = {"human": "user", "gpt": "assistant", "bot": "assistant", "chatgpt": "assistant"}
+_ANSWERED = '"role":"assistant"}]'
+"""How the canonical text of a chat ends whose last message is the assistant's."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,35 +72,39 @@ class Columns:
 DEFAULT_COLUMNS = Columns()
 
 
-def ingest_jsonl(
+def ingest_file(
     store: PromptStore,
     path: str | os.PathLike[str],
     *,
+    form: str | None = None,
     prompt_column: str = "prompt",
     answer_column: str = "answer",
     arm_column: str = "arm",
     id_column: str = "id",
     split_column: str = "split",
+    chat_json: bool = False,
     default_arm: str | None = None,
     rejected: str | os.PathLike[str] | None = None,
     progress: Callable[[Progress], None] | None = None,
     chunk: int = CHUNK,
 ) -> IngestReport:
-    """Add the prompts of a JSON Lines file.
+    """Add the prompts of a file.
 
     Every chunk is one transaction: whoever stops in the middle has a usable store, and the same call finishes the rest.
-    Doing it twice changes nothing. A row that cannot be used goes to ``FILE.rejected.jsonl`` with its line and reason,
-    and the others are loaded. Types are declared, never guessed: a text stays that text, and an answer that is a JSON
-    number keeps its digits ("1e5" stays "1e5").
+    Doing it twice changes nothing. A row that cannot be used goes to ``FILE.rejected.jsonl`` with its number and
+    reason, and the others are loaded. Types are declared, never guessed: a text stays that text, and an answer that is
+    a number keeps its digits ("1e5" stays "1e5").
 
     Args:
         store: an open store.
-        path: the file, or "-" for standard input.
+        path: the file, "-" for standard input, a folder saved by ``datasets``, or ``hf:NAME?split=train&config=…``.
+        form: the format, one of ``Format``; by default what the name says.
         prompt_column: holds a text, or a list of chat messages.
         answer_column: holds the reference answer.
         arm_column: holds the name of the prompt's distribution.
         id_column: holds your own id.
         split_column: holds "train", or the name of a split to keep out of ``select``.
+        chat_json: the prompt column holds chat messages as JSON text.
         default_arm: of rows without an arm; by default the file's name without its suffix.
         rejected: where refused rows go.
         progress: called after every chunk.
@@ -106,22 +116,31 @@ def ingest_jsonl(
     Raises:
         InvalidData: the file cannot be read.
         UnknownName: a named column is not in the file.
+        MissingExtra: ``datasets`` is needed and not installed.
     """
     columns = Columns(prompt_column, answer_column, arm_column, id_column, split_column)
     arm = default_arm or _arm_of_file(path)
     loader = PromptLoader(store)
-    n_rows = 0
-    notes: tuple[str, ...] = ()
-    with JsonLines(path) as rows, RejectedRows(path, rejected) as refused:
-        for number, part in enumerate(_chunks(rows, columns, arm, chunk)):
+    n_rows = n_answered = 0
+    notes: list[str] = []
+    with open_rows(path, form) as rows, RejectedRows(path, rejected, unit=rows.unit) as refused:
+        source = _parsed_chats(rows, columns.prompt) if chat_json else iter(rows)
+        for number, part in enumerate(_chunks(source, columns, arm, chunk)):
             if number == 0:
-                notes = _check_columns(rows.name, columns, part.columns)
+                notes += _check_columns(rows.name, columns, dict.fromkeys(rows.columns) | part.columns)
             for row, reason in part.refused:
                 refused.add(row, reason)
             loader.add(part.lines, part.prompts)
             n_rows += len(part.lines) + len(part.refused)
+            n_answered += sum(prompt.is_chat and prompt.prompt.endswith(_ANSWERED) for prompt in part.prompts)
             if progress is not None:
-                progress(Progress(rows.bytes_read, rows.total_bytes, n_rows))
+                progress(Progress(rows.done, rows.total, n_rows))
+        notes += rows.notes
+    if n_answered:
+        notes.append(
+            f"{n_answered} of the prompts end with a message of the assistant: is that their answer? "
+            "the model will see it"
+        )
     return IngestReport(
         source=rows.name,
         rows=n_rows,
@@ -131,12 +150,40 @@ def ingest_jsonl(
         rejected_path=refused.path if refused.count else None,
         rejected_examples=tuple(refused.examples),
         arms=loader.arms,
-        notes=notes,
+        notes=tuple(notes),
+        unit=rows.unit,
     )
 
 
+def ingest_jsonl(store: PromptStore, path: str | os.PathLike[str], **options: Any) -> IngestReport:
+    """Add the prompts of a JSON Lines file, whatever its name: :func:`ingest_file` with ``form="jsonl"``."""
+    return ingest_file(store, path, form="jsonl", **options)
+
+
 def _arm_of_file(path: str | os.PathLike[str]) -> str:
-    return "default" if is_standard(path) else os.fsencode(Path(path).stem).decode(errors="backslashreplace")
+    if is_standard(path):
+        return "default"
+    name = os.fspath(path)
+    stem = Path(name.removeprefix(HUB).partition("?")[0]).name if is_hub(path) else Path(name).resolve().stem
+    return os.fsencode(stem).decode(errors="backslashreplace") or "default"
+
+
+def _parsed_chats(rows: Iterable[Row], column: str) -> Iterator[Row]:
+    """Rows with the prompt parsed, where it is JSON text."""
+    for row in rows:
+        text = (row.value or {}).get(column)
+        if row.value is None or not isinstance(text, str):
+            yield row
+            continue
+        try:
+            messages = parse(text.encode())
+        except InvalidData as error:
+            yield row._replace(value=None, reason=f'"{column}": {error.message}')
+            continue
+        if isinstance(messages, list):
+            yield row._replace(value=row.value | {column: messages})
+        else:
+            yield row._replace(value=None, reason=f'"{column}" must hold chat messages; got {described(messages)}')
 
 
 class _Chunk:
@@ -150,7 +197,7 @@ class _Chunk:
         self.n_bytes = 0
 
 
-def _chunks(rows: JsonLines, columns: Columns, arm: str, size: int) -> Iterator[_Chunk]:
+def _chunks(rows: Iterable[Row], columns: Columns, arm: str, size: int) -> Iterator[_Chunk]:
     part = _Chunk()
     for row in rows:
         if row.value is None:
@@ -207,9 +254,17 @@ def prompt_text(value: dict[str, Any], column: str) -> tuple[str, bool]:
             raise InvalidData(f'"{column}" is empty')
         return prompt, False
     if isinstance(prompt, list):
-        _check_messages(prompt, column)
-        return dumped(prompt, column, canonical_json), True
+        messages = [_with_role(message) for message in prompt]
+        _check_messages(messages, column)
+        return dumped(messages, column, canonical_json), True
     raise InvalidData(f'"{column}" must be a text or a list of chat messages; got {described(prompt)}')
+
+
+def _with_role(message: Any) -> Any:
+    """A message in the spelling {"from": "human", "value": …} in the usual one; any other as it is."""
+    if not isinstance(message, dict) or message.keys() != {"from", "value"}:
+        return message
+    return {"role": _ROLES.get(str(message["from"]), message["from"]), "content": message["value"]}
 
 
 def _check_messages(messages: list[Any], column: str) -> None:

@@ -6,6 +6,7 @@ import contextlib
 import json
 import math
 import os
+import re
 import sys
 import tempfile
 from pathlib import Path
@@ -14,7 +15,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Self
 from curri.errors import InvalidData, did_you_mean
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Sequence
     from typing import BinaryIO
 
 STANDARD = "-"
@@ -24,6 +25,8 @@ MAX_LINE = 16 << 20
 """Bytes of the longest line that is read."""
 
 TOO_DEEP = "not usable: lists and objects are nested too deeply"
+
+UTF16 = "convert it first: iconv -f UTF-16 -t UTF-8 FILE"
 
 _SHOWN = 400
 _SKIP = 1 << 20
@@ -74,9 +77,13 @@ class JsonLines:
     Args:
         path: the file, or "-" for standard input.
         max_line: bytes of the longest line.
+        stream: the file, where it is open already.
 
     Attributes:
         name: of the file, for messages.
+        unit: "line", what a row's number counts.
+        columns: empty, since the format does not say them.
+        notes: none.
         bytes_read: so far.
         total_bytes: of the file, or None where that is not known.
 
@@ -84,17 +91,34 @@ class JsonLines:
         InvalidData: the file cannot be opened.
     """
 
-    def __init__(self, path: str | os.PathLike[str], *, max_line: int = MAX_LINE) -> None:
-        standard = is_standard(path)
-        self.name = "standard input" if standard else os.fspath(path)
+    unit = "line"
+    texts_only = False
+
+    def __init__(
+        self, path: str | os.PathLike[str], *, max_line: int = MAX_LINE, stream: BinaryIO | None = None
+    ) -> None:
+        standard = is_standard(path) and stream is None
+        self.name = "standard input" if is_standard(path) else os.fspath(path)
+        self.columns: Sequence[str] = ()
+        self.notes: list[str] = []
         self.bytes_read = 0
         self.total_bytes: int | None = None
         self._max_line = max_line
-        self._stream: BinaryIO = sys.stdin.buffer if standard else _opened(Path(path))
+        self._stream: BinaryIO = stream or (sys.stdin.buffer if standard else opened(path))
         self._owned = not standard
         with contextlib.suppress(OSError):
             status = os.fstat(self._stream.fileno())
             self.total_bytes = status.st_size if self._owned and status.st_size else None
+
+    @property
+    def done(self) -> int:
+        """Bytes read so far."""
+        return self.bytes_read
+
+    @property
+    def total(self) -> int | None:
+        """Bytes of the file, or None where that is not known."""
+        return self.total_bytes
 
     def __enter__(self) -> Self:
         return self
@@ -115,7 +139,7 @@ class JsonLines:
             if number == 1:
                 line = line.removeprefix(b"\xef\xbb\xbf")  # a byte order mark is not part of the row
             if line.strip():
-                yield self._parsed(number, line.rstrip(b"\r\n"))
+                yield parsed_row(number, line.rstrip(b"\r\n"))
 
     def _skip_line(self) -> None:
         while part := self._stream.readline(_SKIP):
@@ -123,23 +147,10 @@ class JsonLines:
             if part.endswith(b"\n"):
                 return
 
-    @staticmethod
-    def _parsed(number: int, line: bytes) -> Row:
-        try:
-            value = parse(line)
-        except InvalidData as error:
-            return Row(number, None, error.message, line)
-        if not isinstance(value, dict):
-            return Row(number, None, f"must be a JSON object; got {described(value)}", line)
-        return Row(number, value, "", line)
-
-    def rewindable(self) -> JsonLines:
+    def rewindable(self) -> Self:
         """The same rows, so that ``rewind`` works: what cannot be read twice is first copied to a temporary file."""
         if not self._stream.seekable():
-            copy = tempfile.TemporaryFile()  # noqa: SIM115  it lives as long as this object
-            while part := self._stream.read(_SKIP):
-                copy.write(part)
-            copy.seek(0)
+            copy = _copied(self._stream)
             if self._owned:
                 self._stream.close()
             self._stream, self._owned = copy, True
@@ -165,7 +176,24 @@ def read_jsonl(path: str | os.PathLike[str], *, max_line: int = MAX_LINE) -> Ite
         yield from rows
 
 
-def _opened(path: Path) -> BinaryIO:
+def parsed_row(number: int, raw: bytes) -> Row:
+    """The row that the text of a JSON object is."""
+    try:
+        value = parse(raw)
+    except InvalidData as error:
+        return Row(number, None, error.message, raw)
+    if not isinstance(value, dict):
+        return Row(number, None, f"must be a JSON object; got {described(value)}", raw)
+    return Row(number, value, "", raw)
+
+
+def opened(path: str | os.PathLike[str]) -> BinaryIO:
+    """A file, open to be read.
+
+    Raises:
+        InvalidData: it cannot be opened.
+    """
+    path = Path(path)
     try:
         return path.open("rb")
     except FileNotFoundError:
@@ -177,9 +205,38 @@ def _opened(path: Path) -> BinaryIO:
         )
         raise InvalidData(f"there is no file {path}", hint=near) from None
     except IsADirectoryError:
-        raise InvalidData(f"{path} is a folder", hint=f"name its files: {path / '*.jsonl'}") from None
+        raise InvalidData(f"{path} is a folder", hint=f"name its files: {path / _inside(path)}") from None
     except OSError as error:
         raise InvalidData(f"{path} cannot be read: {error.strerror}") from error
+
+
+def opened_twice(path: str | os.PathLike[str]) -> BinaryIO:
+    """A file that can be read twice: standard input and pipes are copied to a temporary file.
+
+    Raises:
+        InvalidData: it cannot be opened.
+    """
+    stream = sys.stdin.buffer if is_standard(path) else opened(path)
+    if stream.seekable() and not is_standard(path):
+        return stream
+    copy = _copied(stream)
+    if not is_standard(path):
+        stream.close()
+    return copy
+
+
+def _copied(stream: BinaryIO) -> BinaryIO:
+    copy = tempfile.TemporaryFile()  # noqa: SIM115  its owner closes it
+    while part := stream.read(_SKIP):
+        copy.write(part)
+    copy.seek(0)
+    return copy
+
+
+def _inside(folder: Path) -> str:
+    """A pattern for the files of a folder."""
+    suffixes = {entry.suffix for entry in folder.iterdir()} if folder.is_dir() else set()
+    return next((f"*{suffix}" for suffix in (".parquet", ".csv", ".json") if suffix in suffixes), "*.jsonl")
 
 
 def parse(line: bytes) -> Any:
@@ -277,7 +334,7 @@ def dumped(value: Any, column: str | None, dump: Callable[[Any], str] = canonica
     except RecursionError:
         reason = "is nested too deeply"
     except ValueError:
-        reason = "holds a number that is too large"
+        reason = "holds a number that is too large, or none (NaN)"
     raise InvalidData(f'"{column}" {reason}' if column is not None else f"a column {reason}")
 
 
@@ -295,6 +352,18 @@ def described(value: object) -> str:
     return text if len(text) <= 60 else text[:57] + "…"
 
 
+def _beside(source: str) -> Path:
+    """Where refused rows of a source go."""
+    path = Path(source)
+    if path.is_file() or (path.is_dir() and not is_standard(source)):
+        name = str(path)
+    elif path.exists() or is_standard(source):
+        name = "stdin"
+    else:
+        name = re.sub(r"[^\w.-]+", "_", source)
+    return Path(f"{name}.rejected.jsonl")
+
+
 class RejectedRows:
     """The file beside an input in which refused rows stand with their line and the reason; a context manager.
 
@@ -304,17 +373,19 @@ class RejectedRows:
     Args:
         source: the input, or "-".
         path: where to write; by default the input's name with ``.rejected.jsonl`` added, in the present folder where
-            the input is not a plain file.
+            the input is neither a plain file nor a folder.
+        unit: what the number of a row counts, "line" or "row".
 
     Attributes:
         count: rows refused.
         examples: the first few, as (line number, reason).
     """
 
-    def __init__(self, source: str | os.PathLike[str], path: str | os.PathLike[str] | None = None) -> None:
-        plain = not is_standard(source) and Path(source).is_file()
-        default = Path(f"{os.fspath(source)}.rejected.jsonl") if plain else Path("stdin.rejected.jsonl")
-        self.path = default if path is None else Path(path)
+    def __init__(
+        self, source: str | os.PathLike[str], path: str | os.PathLike[str] | None = None, *, unit: str = "line"
+    ) -> None:
+        self.path = _beside(os.fspath(source)) if path is None else Path(path)
+        self._unit = unit
         self._is_default = path is None
         self.count = 0
         self.examples: list[tuple[int, str]] = []
@@ -333,7 +404,7 @@ class RejectedRows:
             self.examples.append((row.number, reason))
         raw = row.raw.decode(errors="backslashreplace")
         raw = raw if len(raw) <= _SHOWN else raw[:_SHOWN] + "…"
-        line = json.dumps({"line": row.number, "reason": reason, "raw": raw}, ensure_ascii=False)
+        line = json.dumps({self._unit: row.number, "reason": reason, "raw": raw}, ensure_ascii=False)
         try:
             if self._stream is None:
                 self._stream = self._draft.open("w", encoding="utf-8", errors="backslashreplace")

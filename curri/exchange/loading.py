@@ -28,7 +28,7 @@ class OtherArm:
     """A prompt that is there already, under another arm than a row gives it.
 
     Attributes:
-        line: of the row.
+        line: its number.
         prompt_id: of the prompt.
         arm: which the row gives.
         stays: its arm in the store.
@@ -59,6 +59,7 @@ class IngestReport:
         rejected_examples: the first of them, as (line, reason).
         arms: rows of each arm.
         notes: what the user should know besides.
+        unit: what the number of a row counts, "line" or "row".
     """
 
     source: str
@@ -75,6 +76,7 @@ class IngestReport:
     rejected_examples: tuple[tuple[int, str], ...] = ()
     arms: dict[str, int] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
+    unit: str = "line"
 
 
 class PromptLoader:

@@ -20,9 +20,6 @@ if TYPE_CHECKING:
     from curri.exchange.jsonl import Row
     from curri.store import PromptStore
 
-NAMED_BY = ("prompt_id", "id", "prompt")
-"""Columns that may name a prompt; the first that a row has counts."""
-
 _SHOWN = 60
 
 
@@ -35,20 +32,26 @@ class Reference:
         value: the store's id, the user's own id, or the canonical prompt.
         is_chat: whether the prompt is chat messages.
         answer: the prompt's answer, for prompts that differ in it only; None where the row has none.
+        rendered: the text may also be that of the last message of a chat.
     """
 
     column: str
     value: int | str
     is_chat: bool = False
     answer: str | None = None
+    rendered: bool = False
 
     def __str__(self) -> str:
         shown = self.value if isinstance(self.value, int) else described(self.value)
         return f"{self.column} {shown if len(str(shown)) <= _SHOWN else str(shown)[:_SHOWN] + '…'}"
 
 
-def reference(row: Row) -> Reference:
+def reference(row: Row, *, rendered: bool = False) -> Reference:
     """How a row names its prompt.
+
+    Args:
+        row: with one of ``NAMED_BY``.
+        rendered: its prompt may be the last message of a chat.
 
     Raises:
         InvalidData: it does not, or not in a usable way.
@@ -62,7 +65,7 @@ def reference(row: Row) -> Reference:
         return Reference("id", as_text(row, "id") or "")
     if "prompt" in value:
         text, is_chat = prompt_text(value, "prompt")
-        return Reference("prompt", text, is_chat, as_text(row, "answer"))
+        return Reference("prompt", text, is_chat, as_text(row, "answer"), rendered and not is_chat)
     raise InvalidData('no column names the prompt; one of "prompt_id", "id", "prompt" must')
 
 
@@ -133,7 +136,28 @@ def _by_text(store: PromptStore, asked: Sequence[Reference]) -> list[int | str]:
         prompts = [NewPrompt(str(asked[i].value), asked[i].is_chat, asked[i].answer, "") for i in with_answer]
         for i, prompt_id in zip(with_answer, store.prompts.ids_of(prompts).tolist(), strict=True):
             found[i] = prompt_id or None
-    return _named(store, asked, found, "prompt", "say prompt_id, id or the answer")
+    rendered = [i for i, entry in enumerate(asked) if found[i] is None and entry.rendered]
+    said = _by_last_message(store, [str(asked[i].value) for i in rendered]) if rendered else {}
+    for i in rendered:
+        found[i] = said.get(str(asked[i].value), (None, 0))[0]
+    answers = _named(store, asked, found, "prompt", "say prompt_id, id or the answer")
+    for i in rendered:
+        chats = said.get(str(asked[i].value), (None, 0))[1]
+        if chats > 1:
+            answers[i] = f"{asked[i]} is the last message of {chats} chats of the store; say prompt_id or id"
+    return answers
+
+
+def _by_last_message(store: PromptStore, texts: Sequence[str]) -> dict[str, tuple[int | None, int]]:
+    """For texts that are the last message of chats: the prompt's id, None where there are several, and how many."""
+    asked = pa.table({"name": pa.array(list(dict.fromkeys(texts)), pa.string())})
+    table = store.connection.arrow(
+        """with chats as (select prompt_id, prompt ->> '$[#-1].content' as said from prompts where is_chat)
+           select name, min(prompt_id) as prompt_id, count(*) as n
+           from asked join chats on said = name group by name""",
+        asked=asked,
+    )
+    return {row["name"]: (row["prompt_id"] if row["n"] == 1 else None, int(row["n"])) for row in table.to_pylist()}
 
 
 def _named(

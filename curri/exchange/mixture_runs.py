@@ -37,6 +37,7 @@ _MISSING = frozenset({"", "na", "n/a", "nan", "none", "null", "-"})
 _MAX_BYTES = 64 << 20
 _SHOWN = 5
 _SLACK = 0.01
+_DECIMALS = 6
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +88,8 @@ class _Table:
         value = _as_number(text, decimal_comma=self.decimal_comma)
         if value is None or not math.isfinite(value):
             what = "is not a number" if value is None else "is not finite"
-            raise self.error(line, f'"{_short(text)}" in column "{column}" {what}')
+            hint = "where it holds no scores, say which columns do: --columns lisa,sat or --columns 'loss_*'"
+            raise self.error(line, f'"{_short(text)}" in column "{_short(column)}" {what}', hint)
         return value
 
 
@@ -98,6 +100,7 @@ def read_runs(
     on: str = RUN,
     arms: str | None = None,
     columns: str | None = None,
+    wanted: Sequence[str] = (),
     names: str = RUN,
 ) -> RunsFile:
     """Read mixtures and their scores from one CSV file, or from two that share a column.
@@ -115,6 +118,7 @@ def read_runs(
             star that stands for the name of the arm, such as ``train_the_pile_*``. With two files, by default all
             columns of the first.
         columns: which columns are scores, in the same manner; by default all others.
+        wanted: targets as they were typed; a column that none of them mentions and that is not all numbers is left out.
         names: the column with the names of the runs; may be missing.
 
     Raises:
@@ -128,7 +132,7 @@ def read_runs(
     notes: list[str] = []
     if other is not None:
         table = _joined(table, other, on, list(arm_of), notes)
-    runs = _as_runs(table, arm_of, columns, [on, names] if other is not None else [names], notes)
+    runs = _as_runs(table, arm_of, (columns, wanted), [on, names] if other is not None else [names], notes)
     files = [each for each in (path, scores) if each is not None]
     parts = [table.digest] if other is None else [table.digest, other.digest]
     digest = hashlib.sha256(b"".join(parts)).hexdigest() if len(parts) > 1 else parts[0].hex()
@@ -264,20 +268,25 @@ def _matched(table: _Table, asked: str, what: str, *, prefix: str = "") -> dict[
     return found
 
 
-def _is_text(table: _Table, column: str) -> bool:
-    """Whether a column has cells, and none of them is a number."""
+def _is_text(table: _Table, column: str, *, partly: bool = False) -> bool:
+    """Whether a column has cells, and none of them (or, partly, not all of them) is a number."""
     cells = [cell for cell in table.cells(column) if cell.casefold() not in _MISSING]
-    return bool(cells) and all(_as_number(cell, decimal_comma=table.decimal_comma) is None for cell in cells)
+    text = [_as_number(cell, decimal_comma=table.decimal_comma) is None for cell in cells]
+    return bool(cells) and (any(text) if partly else all(text))
 
 
-def _score_columns(table: _Table, asked: str | None, taken: set[str], notes: list[str]) -> dict[str, str]:
-    """Column → target."""
+def _score_columns(
+    table: _Table, asked: str | None, wanted: Sequence[str], taken: set[str], notes: list[str]
+) -> dict[str, str]:
+    """Column → target. A column that is not all numbers only matters where it is wanted."""
     if asked is not None:
         return _matched(table, asked, "scores")
     free = [column for column in table.header if column not in taken]
     errors = {form.format(column) for column in free for form in _ERROR_FORMS}
     free = [column for column in free if column not in errors]
-    text = [column for column in free if _is_text(table, column)]
+    mentioned = {column for column in free if any(column in text for text in wanted)}
+    spare = set(free) - mentioned if wanted else set()
+    text = [column for column in free if _is_text(table, column, partly=column in spare)]
     if text:
         notes.append(f"{_listed(text)} hold text and no scores, and are left out")
     return {column: column for column in free if column not in text}
@@ -312,12 +321,14 @@ def _joined(weights: _Table, scores: _Table, on: str, arms: Sequence[str], notes
         twice = {key for key in rows if weights.cells(on).count(key) > 1}
         raise InvalidData(f'{weights.name}: {_listed(sorted(twice))} in "{on}" come more than once')
     keys = scores.cells(on)
-    for what, missing in (
-        (f"of {weights.name} have no scores", set(rows) - set(keys)),
-        (f"of {scores.name} have no weights", set(keys) - set(rows)),
+    for table, what, missing in (
+        (weights, "scores", set(rows) - set(keys)),
+        (scores, "weights", set(keys) - set(rows)),
     ):
         if missing:
-            notes.append(f"{len(missing)} rows {what} and are left out: {_listed(sorted(missing))}")
+            row, has, are = ("row", "has", "is") if len(missing) == 1 else ("rows", "have", "are")
+            shown = _listed(sorted(missing))
+            notes.append(f"{len(missing)} {row} of {table.name} {has} no {what} and {are} left out: {shown}")
     columns = [column for column in weights.header if column == on or column in arms]
     places = [weights.place(column) for column in columns]
     rest = [place for place, column in enumerate(scores.header) if column not in columns]
@@ -337,11 +348,15 @@ def _joined(weights: _Table, scores: _Table, on: str, arms: Sequence[str], notes
 
 
 def _as_runs(
-    table: _Table, arm_of: Mapping[str, str], asked: str | None, named: Sequence[str], notes: list[str]
+    table: _Table,
+    arm_of: Mapping[str, str],
+    asked: tuple[str | None, Sequence[str]],
+    named: Sequence[str],
+    notes: list[str],
 ) -> Runs:
     from curri.mixtures.runs import Runs
 
-    score_of = _score_columns(table, asked, {*arm_of, *named}, notes)
+    score_of = _score_columns(table, *asked, {*arm_of, *named}, notes)
     error_of = _error_columns(table, score_of)
     rows = _rows_with_weights(table, list(arm_of), notes)
     columns = {
@@ -362,7 +377,9 @@ def _as_runs(
     scored = [place for place in range(len(rows)) if any(not math.isnan(columns[each][place]) for each in targets)]
     if len(scored) < len(rows):
         without = len(rows) - len(scored)
-        notes.append(f"{without} {'run has' if without == 1 else 'runs have'} no score and are left out")
+        notes.append(
+            f"{without} {'run has no score and is' if without == 1 else 'runs have no score and are'} left out"
+        )
     rows = [rows[place] for place in scored]
 
     def kept(column: str) -> list[float]:
@@ -490,7 +507,7 @@ def write_design(
     names: Sequence[str],
     targets: Sequence[str] = ("score",),
 ) -> None:
-    """Write mixtures to train, with empty columns for their scores.
+    """Write mixtures to train, with empty columns for their scores; six decimals, the largest weight taking the rest.
 
     Args:
         path: the file, or "-" for standard output.
@@ -507,8 +524,11 @@ def write_design(
     stream = io.StringIO(newline="")
     writer = csv.writer(stream, lineterminator="\n")
     writer.writerow([RUN, *(WEIGHT + arm for arm in arms), *targets])
-    for name, row in zip(names, np.asarray(weights, dtype=np.float64).tolist(), strict=True):
-        writer.writerow([name, *(f"{value:.10g}" for value in row), *([""] * len(targets))])
+    rows = np.asarray(weights, dtype=np.float64).round(_DECIMALS)
+    largest = rows.argmax(axis=1)
+    rows[np.arange(len(rows)), largest] += 1.0 - rows.sum(axis=1)
+    for name, row in zip(names, rows.tolist(), strict=True):
+        writer.writerow([name, *(f"{value:.{_DECIMALS}g}" for value in row), *([""] * len(targets))])
     write_text(stream.getvalue(), path)
 
 

@@ -1,10 +1,10 @@
-"""Rollouts from JSON Lines files into the store."""
+"""Files of rollouts into the store."""
 
 from __future__ import annotations
 
 import contextlib
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
@@ -12,9 +12,11 @@ import pyarrow as pa
 from curri.errors import InvalidData, InvalidInput
 from curri.exchange.fields import INT32, Group, integer, joined, read_group
 from curri.exchange.ingest import as_text
-from curri.exchange.jsonl import JsonLines, Progress, RejectedRows, compact_json, described, dumped
+from curri.exchange.jsonl import Progress, RejectedRows, compact_json, described, dumped
+from curri.exchange.layouts import NAMED_BY, TranslatedRows, translation
 from curri.exchange.loading import CHUNK_BYTES
-from curri.exchange.lookup import NAMED_BY, Reference, find_prompts, reference
+from curri.exchange.lookup import Reference, find_prompts, reference
+from curri.exchange.sources import open_rows
 from curri.store import RUN_MODEL, Source
 from curri.store.rollouts import occurrence
 
@@ -47,6 +49,8 @@ class ImportReport:
         rejected_examples: the first of them, as (line, reason).
         models: responses of each model in the file, those that were there already among them.
         solved_unknown: models whose rewards leave [0, 1] and whose rows have no ``solved``.
+        notes: what the user should know besides.
+        unit: what the number of a row counts, "line" or "row".
     """
 
     source: str
@@ -58,6 +62,8 @@ class ImportReport:
     rejected_examples: tuple[tuple[int, str], ...] = ()
     models: dict[str, int] = field(default_factory=dict)
     solved_unknown: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
+    unit: str = "line"
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,17 +78,22 @@ class _Entry:
     sample: int | None
 
 
-def import_rollouts_jsonl(
+def import_rollouts(
     store: PromptStore,
     path: str | os.PathLike[str],
     *,
     model: str | None = None,
+    form: str | None = None,
+    layout: str | None = None,
+    columns: Mapping[str, str] | None = None,
+    reward_weights: Mapping[str, float] | None = None,
+    prompt_template: str | None = None,
     append: bool = False,
     rejected: str | os.PathLike[str] | None = None,
     progress: Callable[[Progress], None] | None = None,
     chunk: int = CHUNK,
 ) -> ImportReport:
-    """Add rollouts from a JSON Lines file.
+    """Add rollouts from a file.
 
     A row names its prompt (``prompt_id``, ``id`` or ``prompt``) and holds ``reward``, or ``rewards`` for a group; and
     as far as known ``solved``, ``model``, ``weight_version``, ``settings``, ``verifier``, ``sample``, ``tokens``,
@@ -96,8 +107,15 @@ def import_rollouts_jsonl(
 
     Args:
         store: an open store.
-        path: the file, or "-" for standard input.
+        path: the file, "-" for standard input, a folder saved by ``datasets``, or ``hf:NAME?split=train&config=…``.
         model: of rows that name none.
+        form: the format, one of ``Format``; by default what the name says.
+        layout: "curri" for the columns above, "trl" for what TRL's ``log_completions`` writes, "verl" for verl's
+            ``rollout_data_dir``; by default what the columns say.
+        columns: our column → the file's, for those that are named otherwise.
+        reward_weights: columns whose weighted sum is the reward.
+        prompt_template: text with ``{prompt}`` in it that stands around every prompt of the file; what is inside may
+            also be the last message of a chat.
         append: the responses are new samples whatever their numbers: they are numbered after those that are there, and
             all are written in one transaction.
         rejected: where refused rows go.
@@ -109,41 +127,57 @@ def import_rollouts_jsonl(
 
     Raises:
         InvalidData: the file cannot be read, or no row has what it takes.
-        InvalidInput: no model is named.
+        InvalidInput: no model is named, or columns that are not there.
     """
-    with JsonLines(path).rewindable() as rows, RejectedRows(path, rejected) as refused:
-        survey = _Survey(rows, model, progress)
+    with open_rows(path, form) as source:
+        rows = source.rewindable()
+        how = translation(
+            rows, layout=layout, columns=columns, reward_weights=reward_weights, prompt_template=prompt_template
+        )
+        translated = TranslatedRows(rows, how)
+        survey = _Survey(translated, model, progress)
         rows.rewind()
         importer = _Importer(store, survey.defaults_solved, append=append)
         n_rows = 0
-        with store.transaction() if append else contextlib.nullcontext():
-            for part, bad in _chunks(rows, model, chunk):
+        with (
+            RejectedRows(path, rejected, unit=rows.unit) as refused,
+            store.transaction() if append else contextlib.nullcontext(),
+        ):
+            for part, bad in _chunks(translated, model, chunk):
                 unknown = importer.add(part)
                 for row, reason in sorted([*bad, *unknown], key=lambda pair: pair[0].number):
                     refused.add(row, reason)
                 n_rows += len(part) + len(bad)
                 if progress is not None:
-                    progress(Progress(*survey.second_pass(rows.bytes_read), n_rows))
-    return ImportReport(
-        source=rows.name,
-        rows=n_rows,
-        added=importer.added,
-        repeated=importer.repeated,
-        rejected=refused.count,
-        rejected_path=refused.path if refused.count else None,
-        rejected_examples=tuple(refused.examples),
-        models=importer.models,
-        solved_unknown=survey.solved_unknown,
-    )
+                    progress(Progress(*survey.second_pass(rows.done), n_rows))
+        return ImportReport(
+            source=rows.name,
+            rows=n_rows,
+            added=importer.added,
+            repeated=importer.repeated,
+            rejected=refused.count,
+            rejected_path=refused.path if refused.count else None,
+            rejected_examples=tuple(refused.examples),
+            models=importer.models,
+            solved_unknown=survey.solved_unknown,
+            notes=tuple(rows.notes),
+            unit=rows.unit,
+        )
 
 
-def _chunks(rows: JsonLines, model: str | None, size: int) -> Iterator[tuple[list[_Entry], list[tuple[Row, str]]]]:
+def import_rollouts_jsonl(store: PromptStore, path: str | os.PathLike[str], **options: Any) -> ImportReport:
+    """Add rollouts from a JSON Lines file, whatever its name: :func:`import_rollouts` with ``form="jsonl"``."""
+    return import_rollouts(store, path, form="jsonl", **options)
+
+
+def _chunks(rows: TranslatedRows, model: str | None, size: int) -> Iterator[tuple[list[_Entry], list[tuple[Row, str]]]]:
     part: list[_Entry] = []
     bad: list[tuple[Row, str]] = []
     n_responses = n_bytes = 0
+    rendered = rows.translation.template is not None
     for row in rows:
         try:
-            part.append(_entry(row, model))
+            part.append(_entry(row, model, rendered=rendered))
             n_responses += len(part[-1].group)
         except InvalidData as error:
             bad.append((_shortened(row), error.message))
@@ -158,10 +192,10 @@ def _shortened(row: Row) -> Row:
     return row._replace(value=None, raw=row.raw[:2000])
 
 
-def _entry(row: Row, model: str | None) -> _Entry:
+def _entry(row: Row, model: str | None, *, rendered: bool) -> _Entry:
     if row.value is None:
         raise InvalidData(row.reason)
-    named = reference(row)
+    named = reference(row, rendered=rendered)
     used = {"prompt", named.column, "sample", *_SOURCE_COLUMNS, *(("answer",) if named.column == "prompt" else ())}
     group = read_group(row.value, aside=used)
     sample = row.value.get("sample")
@@ -197,20 +231,21 @@ class _Survey:
         solved_unknown: models for which it can be neither read nor concluded.
     """
 
-    def __init__(self, rows: JsonLines, model: str | None, progress: Callable[[Progress], None] | None) -> None:
+    def __init__(self, rows: TranslatedRows, model: str | None, progress: Callable[[Progress], None] | None) -> None:
         self._says_solved: dict[Source, bool] = {}
         self._in_unit: dict[Source, bool] = {}
-        self._size = rows.total_bytes
+        source = rows.source
+        self._size = source.total
         columns: dict[str, None] = {}
         for row in rows:
             columns.update(dict.fromkeys(row.value or ()))
             with contextlib.suppress(InvalidData):  # refused, and said so, when it is read for the second time
                 self._note(_source(row, model), read_group(row.value or {}))
             if progress is not None and row.number % CHUNK == 0:
-                progress(Progress(rows.bytes_read, self._whole, 0))
-        self.first_pass = rows.bytes_read
+                progress(Progress(source.done, self._whole, 0))
+        self.first_pass = source.done
         if columns:
-            _refuse_useless(rows.name, columns, model)
+            _refuse_useless(source.name, columns, model)
         self.defaults_solved = {key: ok and not self._says_solved[key] for key, ok in self._in_unit.items()}
         unknown = (key.model for key, ok in self._in_unit.items() if not ok and not self._says_solved[key])
         self.solved_unknown = tuple(dict.fromkeys(unknown))
@@ -219,9 +254,9 @@ class _Survey:
     def _whole(self) -> int | None:
         return None if self._size is None else 2 * self._size
 
-    def second_pass(self, bytes_read: int) -> tuple[int, int]:
+    def second_pass(self, done: int) -> tuple[int, int]:
         """Progress of the second reading, as (done, total)."""
-        return self.first_pass + bytes_read, 2 * self.first_pass
+        return self.first_pass + done, 2 * self.first_pass
 
     def _note(self, source: Source, group: Group) -> None:
         self._says_solved[source] = self._says_solved.get(source, False) or group.says_solved

@@ -12,13 +12,14 @@ from curri.mixtures.budget import Exhaustion, exhaustion, weight_caps
 from curri.mixtures.constraints import Constraints, constraints
 from curri.mixtures.design import Design, DesignMethod, dirichlet_design, make_design, seed_design, space_filling
 from curri.mixtures.effects import Effects, arm_path, effects, next_runs
-from curri.mixtures.fits import Fits, Quality, fit, quality_of
+from curri.mixtures.fits import Fits, fit
 from curri.mixtures.heuristics import alpha_family, coli_weights, leave_one_out_weights
 from curri.mixtures.laws import aioli_update, bimix_law, data_mixing_law
 from curri.mixtures.noise import Noise, replicate_noise
 from curri.mixtures.paper import PaperSearch, paper_search
 from curri.mixtures.plan import Need, plan_runs
 from curri.mixtures.quadratics import quadratic_optimum
+from curri.mixtures.quality import Quality, quality_of
 from curri.mixtures.recommend import Candidate, Recommendation, candidates, recommend
 from curri.mixtures.runs import Runs
 from curri.mixtures.simplex import Metric, hellinger, kl_divergence, project, total_variation

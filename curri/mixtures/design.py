@@ -28,6 +28,7 @@ _SAME = 1e-5
 _BATCHES = 200
 _POOL = 2_000
 _PASSES = 3
+_DIGITS = 9
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -80,7 +81,8 @@ def dirichlet_design(
     The prior is flattened (to the power ½) and multiplied by a strength drawn from 15 log-spaced values in [0.1, 5];
     draws with a weight above 15 times its prior are rejected, entries below 2e-4 become 0, weights are rounded to
     multiples of 2e-4, and repetitions are dropped. RegMix makes 100 times too many and picks at random; drawing until
-    there are enough gives the same distribution. Draws outside the bounds are moved onto them, which RegMix lacks.
+    there are enough gives the same distribution. Draws outside the bounds are moved onto them, which RegMix lacks. Arms
+    without a prior get nothing beyond their floor.
 
     Args:
         prior: the natural mixture, shape (m,).
@@ -105,6 +107,7 @@ def dirichlet_design(
     flat /= flat.sum()
     most = np.minimum(MOST_TIMES_PRIOR * natural, 1.0)
     used = natural > 0.0
+    upper = np.where(used, upper, lower)
     rng = np.random.default_rng(seed)
     found: Floats = np.empty((0, len(natural)))
     for _ in range(_BATCHES):
@@ -167,7 +170,8 @@ def space_filling(
     nearest = hellinger(pool, fixed).min(axis=1) if len(fixed) else np.full(len(pool), np.inf)
     taken: list[int] = []
     for _ in range(runs):
-        place = 0 if not taken and not len(fixed) else int(np.argmax(nearest))
+        # Rounded, so that ties fall to the first draw and not to the last bit.
+        place = 0 if not taken and not len(fixed) else int(np.argmax(nearest.round(_DIGITS)))
         taken.append(place)
         nearest = np.minimum(nearest, hellinger(pool, pool[place])[:, 0])
     return pool[_exchanged(pool, fixed, taken)]
@@ -182,7 +186,7 @@ def _exchanged(pool: Floats, fixed: Floats, taken: list[int]) -> list[int]:
             if not len(others):
                 return taken
             away = hellinger(pool, others).min(axis=1)
-            best = int(np.argmax(away))
+            best = int(np.argmax(away.round(_DIGITS)))
             if away[best] > away[place] + 1e-9:
                 taken[i], moved = best, True
         if not moved:

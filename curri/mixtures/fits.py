@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from curri.errors import InvalidData
+from curri.errors import InvalidData, unknown_name
 from curri.mixtures.noise import Noise, replicate_noise
-from curri.mixtures.surrogates import Surrogate, log_density, make_surrogate, share_evidence
+from curri.mixtures.quality import Quality, quality_of
+from curri.mixtures.surrogates import Surrogate, make_surrogate, share_evidence
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -21,32 +22,10 @@ if TYPE_CHECKING:
     from curri.mixtures.targets import Target
     from curri.types import Bools, Floats
 
-__all__ = ["Fits", "Quality", "fit"]
+__all__ = ["Fits", "fit"]
 
-LEVELS = (0.5, 0.8, 0.95)
-"""Intervals whose coverage is reported."""
-_SHRINK = 10.0
-
-
-@dataclass(frozen=True, slots=True)
-class Quality:
-    """How well runs are predicted that were left out.
-
-    Attributes:
-        runs: how many were compared.
-        r2: 1 - Σ error² / Σ (score - mean)²; below 0 is worse than the mean of all runs.
-        rmse: root mean squared error.
-        spearman: rank correlation; NaN where it is not defined.
-        log_density: mean log predictive density.
-        coverage: nominal level → share of the scores inside the central interval of that level.
-    """
-
-    runs: int
-    r2: float
-    rmse: float
-    spearman: float
-    log_density: float
-    coverage: dict[float, float] = field(default_factory=dict)
+_LEAST = 2
+_SHRINK = 4.0
 
 
 @dataclass(frozen=True, eq=False)
@@ -54,7 +33,7 @@ class Fits:
     """One surrogate a column of scores; targets are read off them.
 
     A sum of columns has the sum of their means, and the variance Σ_kl c_k c_l s_k s_l ρ_kl with the correlation ρ of
-    their leave-one-out errors (shrunk towards 0 as if 10 more runs showed none). It is not fitted itself: sums of
+    their leave-one-out errors (shrunk towards 0 as if 4 more runs showed none). It is not fitted itself: sums of
     exponentials are no exponential, and fits to the parts predict sums better (specification, 5.5).
 
     Attributes:
@@ -62,12 +41,27 @@ class Fits:
         surrogate: the name that was asked for.
         surrogates: column → fitted surrogate.
         correlation: of the columns' errors, shape (K, K), in the order of ``surrogates``.
+        skipped: columns that were not fitted → why.
     """
 
     runs: Runs
     surrogate: str
     surrogates: dict[str, Surrogate]
     correlation: Floats
+    skipped: dict[str, str] = field(default_factory=dict)
+
+    def of(self, column: str) -> Surrogate:
+        """The surrogate of a column.
+
+        Raises:
+            InvalidData: it was not fitted, and why.
+            UnknownName: there is no such column.
+        """
+        if column in self.surrogates:
+            return self.surrogates[column]
+        if column in self.runs.targets:
+            raise InvalidData(f'"{column}" was not fitted: {self.skipped.get(column, "it was not asked for")}')
+        raise unknown_name("target", column, self.surrogates)
 
     def predict(self, target: Target, weights: ArrayLike, *, noise: bool = True) -> tuple[Floats, Floats]:
         """Mean and standard deviation of a target for each mixture.
@@ -80,21 +74,21 @@ class Fits:
         Returns:
             (means, standard deviations), each of shape (R,).
         """
-        parts = [self.surrogates[name].predict(weights, noise=noise) for name in target.parts]
+        parts = [self.of(name).predict(weights, noise=noise) for name in target.parts]
         return self._mean(target, [mean for mean, _ in parts]), self._std(target, [std for _, std in parts])
 
     def mean(self, target: Target, weights: ArrayLike) -> Floats:
         """The means alone, which is cheaper."""
-        return self._mean(target, [self.surrogates[name].mean(weights) for name in target.parts])
+        return self._mean(target, [self.of(name).mean(weights) for name in target.parts])
 
     def joint(self, target: Target, weights: ArrayLike) -> tuple[Floats, Floats]:
         """Means, shape (R,), and the covariance of our errors about the mixtures' means, shape (R, R).
 
         Columns' errors are correlated as their leave-one-out errors are, mixture by mixture.
         """
-        parts = [self.surrogates[name].joint(weights) for name in target.parts]
+        parts = [self.of(name).joint(weights) for name in target.parts]
         means = self._mean(target, [mean for mean, _ in parts])
-        roots = [_root(covariance) for _, covariance in parts]
+        roots = [_root(covariance) for _, covariance in parts] if len(parts) > 1 else []
         correlation = self._correlation_of(target)
         coefficients = list(target.parts.values())
         total = np.zeros_like(parts[0][1])
@@ -115,7 +109,7 @@ class Fits:
         Returns:
             (scores, means, standard deviations of one run), shape (R,) each, NaN for runs that lack a part.
         """
-        parts = [_spread_out(self.surrogates[name], self.runs.measured(name)) for name in target.parts]
+        parts = [_spread_out(self.of(name), self.runs.measured(name)) for name in target.parts]
         means = self._mean(target, [mean for mean, _ in parts])
         return self.measured(target), means, self._std(target, [std for _, std in parts])
 
@@ -130,12 +124,12 @@ class Fits:
         found = replicate_noise(self.measured(target), self.runs.mixture)
         if found is not None:
             return found
-        std = self._std(target, [np.array([self.surrogates[name].noise_std]) for name in target.parts])
+        std = self._std(target, [np.array([self.of(name).noise_std]) for name in target.parts])
         return Noise(float(std[0]), 0, "model")
 
     def quadratic(self, target: Target) -> tuple[float, Floats, Floats] | None:
         """(a, b, C) of the target's mean where all its parts are quadratics, else None."""
-        parts = [self.surrogates[name].quadratic() for name in target.parts]
+        parts = [self.of(name).quadratic() for name in target.parts]
         a, b, square = 0.0, np.zeros(self.runs.m), np.zeros((self.runs.m, self.runs.m))
         for coefficient, part in zip(target.parts.values(), parts, strict=True):
             if part is None:
@@ -167,7 +161,7 @@ def fit(runs: Runs, surrogate: str = "best", *, columns: Sequence[str] | None = 
     Args:
         runs: mixtures and scores; runs without a score are left out of that column.
         surrogate: its name, one of :data:`SURROGATES`.
-        columns: which columns; all that have a score if None.
+        columns: which columns; if None all with two scores or more, the others are in ``skipped``.
         **settings: keywords of the surrogate's class.
 
     Raises:
@@ -184,9 +178,12 @@ def fit(runs: Runs, surrogate: str = "best", *, columns: Sequence[str] | None = 
         array([1.6])
 
     """
-    names = [name for name in runs.targets if runs.measured(name).any()] if columns is None else list(columns)
+    counts = {name: int(runs.measured(name).sum()) for name in (runs.targets if columns is None else columns)}
+    skipped = {} if columns is not None else {name: _too_few(n) for name, n in counts.items() if n < _LEAST}
     fitted: dict[str, Surrogate] = {}
-    for name in names:
+    for name in counts:
+        if name in skipped:
+            continue
         known = runs.measured(name)
         errors = runs.standard_errors(name)
         if not known.any():
@@ -198,64 +195,11 @@ def fit(runs: Runs, surrogate: str = "best", *, columns: Sequence[str] | None = 
             raise InvalidData(f'"{name}": {error.message}', hint=error.hint) from None
         fitted[name] = model
     share_evidence(list(fitted.values()))
-    return Fits(runs, surrogate, fitted, _error_correlation(runs, fitted))
+    return Fits(runs, surrogate, fitted, _error_correlation(runs, fitted), skipped)
 
 
-def quality_of(scores: Floats, means: Floats, stds: Floats) -> Quality:
-    """How well predictions meet scores.
-
-    Args:
-        scores: shape (R,), finite.
-        means: predicted, shape (R,).
-        stds: predicted deviations of one run, shape (R,).
-
-    Example:
-        >>> quality_of(np.array([1.0, 2.0]), np.array([1.0, 2.0]), np.array([0.1, 0.1])).r2
-        1.0
-
-    """
-    if not len(scores):
-        return Quality(0, math.nan, math.nan, math.nan, math.nan, dict.fromkeys(LEVELS, math.nan))
-    errors = np.abs(scores - means)
-    spread = float(np.square(scores - scores.mean()).sum())
-    safe = np.maximum(stds, 1e-300)
-    return Quality(
-        runs=len(scores),
-        r2=1.0 - float(np.square(errors).sum()) / spread if spread > 0.0 else math.nan,
-        rmse=float(np.sqrt(np.square(errors).mean())),
-        spearman=_rank_correlation(scores, means),
-        log_density=float(log_density(scores, means, safe).mean()),
-        coverage={level: float((errors <= normal_quantile(level) * stds + 1e-300).mean()) for level in LEVELS},
-    )
-
-
-def normal_quantile(level: float) -> float:
-    """Half the width of the central interval that holds ``level`` of a normal distribution, in deviations.
-
-    Example:
-        >>> round(normal_quantile(0.95), 3)
-        1.96
-
-    """
-    low, high = 0.0, 12.0
-    for _ in range(80):
-        middle = (low + high) / 2.0
-        low, high = (middle, high) if math.erf(middle / math.sqrt(2.0)) < level else (low, middle)
-    return (low + high) / 2.0
-
-
-def _rank_correlation(a: Floats, b: Floats) -> float:
-    first, second = (_ranks(values) for values in (a, b))
-    if np.ptp(first) == 0.0 or np.ptp(second) == 0.0:
-        return math.nan
-    return float(np.corrcoef(first, second)[0, 1])
-
-
-def _ranks(values: Floats) -> Floats:
-    """Ranks, ties sharing their mean."""
-    _, inverse, counts = np.unique(values, return_inverse=True, return_counts=True)
-    ends = np.cumsum(counts)
-    return np.asarray((ends - (counts - 1) / 2.0)[inverse], dtype=np.float64)
+def _too_few(scores: int) -> str:
+    return "it has no score at all" if scores == 0 else "it has one score only"
 
 
 def _spread_out(surrogate: Surrogate, known: Bools) -> tuple[Floats, Floats]:

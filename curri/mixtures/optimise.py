@@ -79,34 +79,35 @@ def maximise(
     limits: Constraints,
     known: Floats,
     *,
-    starts: int = STARTS,
+    count: int = STARTS,
+    apart: float = 0.005,
     seed: int = 0,
 ) -> tuple[Floats, Floats]:
-    """Local maxima of a score, from the best of a pool of mixtures that are far from each other.
+    """The highest points of a score that differ from each other: local maxima, then the best of what was looked at.
 
-    From each start: projected gradient ascent in √w, where the surrogates are smooth also at the edge, with numerical
-    gradients, all starts at once; then draws from ever narrower Dirichlet distributions around the best point, which
-    also works for scores that are flat in steps.
+    From the 12 best of a pool of mixtures that are far from each other: projected gradient ascent in √w, where the
+    surrogates are smooth also at the edge, with numerical gradients, all starts at once; then draws from ever narrower
+    Dirichlet distributions around the best point, which also works for scores that are flat in steps.
 
     Args:
         score: mixtures of shape (R, m) → scores of shape (R,), higher better.
         limits: what is allowed.
         known: mixtures that are looked at in any case, shape (K, m).
-        starts: how many starts.
+        count: how many points at most.
+        apart: total variation between any two of them, at least.
         seed: of the draws.
 
     Returns:
-        (mixtures of shape (S, m), scores of shape (S,)), best first; S ≤ starts.
+        (mixtures of shape (S, m), scores of shape (S,)), best first; 1 ≤ S ≤ count.
     """
     pool = candidate_pool(limits, known, seed=seed)
     values = score(pool)
-    chosen = spread_out(pool, values, starts, apart=0.1)
+    chosen = spread_out(pool, values, STARTS, apart=0.1)
     rows = _ascend(score, limits, pool[chosen])
     rows = _search(score, limits, rows, np.random.default_rng([seed, 1]))
-    found = np.vstack([rows, pool[chosen[:1]]])
-    values = score(found)
-    kept = spread_out(found, values, starts, apart=0.005)
-    return found[kept], values[kept]
+    found, reached = np.vstack([rows, pool]), np.append(score(rows), values)
+    kept = spread_out(found, reached, count, apart=apart)
+    return found[kept], reached[kept]
 
 
 def spread_out(rows: Floats, values: Floats, count: int, *, apart: float) -> list[int]:

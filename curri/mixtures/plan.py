@@ -34,9 +34,9 @@ class Need:
 def plan_runs(m: int, mixtures: int | None = None) -> list[Need]:
     """What every surrogate needs for m arms.
 
-    The sensible numbers: Olmix's swarm of 3(m + 1) runs for whatever has a setting for each arm, the held-out figures
-    of the specification (5.2) for the rest; twice its parameters for a plain quadratic, whose error peaks where runs
-    and parameters are equally many.
+    The sensible numbers: two runs a parameter for regressions and plain quadratics, whose error peaks where runs and
+    parameters are equally many; Olmix's swarm of 3(m + 1) runs for what shrinks many parameters; the held-out figures
+    of the specification (5.2) for the rest.
 
     Args:
         m: arms, at least 1.
@@ -56,7 +56,7 @@ def plan_runs(m: int, mixtures: int | None = None) -> list[Need]:
     sensible = {
         "mean": 2,
         "linear": 2 * m,
-        "loglinear": swarm,
+        "loglinear": 4 * m,
         "quadratic": swarm,
         "quadratic-ols": 2 * parameters,
         "scheffe": 2 * parameters,

@@ -22,6 +22,7 @@ __all__ = ["Runs", "distinct_rows"]
 
 _SHOWN = 5
 _EXACT = 1e-9
+_WORTH_TELLING = 1e-5
 _DECIMALS = 7
 
 
@@ -184,12 +185,13 @@ def _normalised(rows: Floats, names: tuple[str, ...]) -> tuple[Floats, list[str]
             hint="sums from 0.99 to 1.01 are taken as rounding and divided out; anything else must be mended",
         )
     rounded = np.abs(sums - 1.0) > _EXACT
+    told = np.abs(sums - 1.0) > _WORTH_TELLING
     notes = []
-    if rounded.any():
-        low, high = sums[rounded].min(), sums[rounded].max()
+    if told.any():
+        low, high = sums[told].min(), sums[told].max()
         notes.append(
-            f"the weights of {_counted(int(rounded.sum()), 'run')} sum to {low:.4g} to {high:.4g} and were "
-            "divided by their sum"
+            f"the weights of {_counted(int(told.sum()), 'run')} sum to {low:.6g} to {high:.6g} and were divided by "
+            "their sum"
         )
     return np.asarray(np.where(rounded[:, None], rows / sums[:, None], rows)), notes
 

@@ -21,6 +21,7 @@ Metric: TypeAlias = Literal["tv", "hellinger"]
 SUM_SLACK = 0.01
 """How far the weights of a row may be from summing to one; they are divided by their sum."""
 _BISECTIONS = 60
+_EXACT = 1e-14
 
 
 def checked_mixtures(weights: ArrayLike, *, owner: str, arms: int | None = None) -> Floats:
@@ -70,7 +71,7 @@ def project(points: ArrayLike, lower: ArrayLike = 0.0, upper: ArrayLike = 1.0) -
 
     Example:
         >>> project([0.9, 0.3, 0.0], upper=0.6).round(3)
-        array([[0.6  , 0.35 , 0.05]])
+        array([[0.6 , 0.35, 0.05]])
 
     """
     values = np.atleast_2d(np.asarray(points, dtype=np.float64))
@@ -85,14 +86,16 @@ def project(points: ArrayLike, lower: ArrayLike = 0.0, upper: ArrayLike = 1.0) -
         middle = (left + right) / 2.0
         above = np.clip(values - middle[:, None], low, high).sum(axis=1) > 1.0
         left, right = np.where(above, middle, left), np.where(above, right, middle)
-    found = np.clip(values - ((left + right) / 2.0)[:, None], low, high)
-    return _exact_sum(found, low, high)
+    found = _exact_sum(np.clip(values - ((left + right) / 2.0)[:, None], low, high), low, high)
+    # What is allowed already stays as it is, to the last bit.
+    kept = ((values >= low) & (values <= high)).all(axis=1) & (np.abs(values.sum(axis=1) - 1.0) <= _EXACT)
+    return np.asarray(np.where(kept[:, None], values, found))
 
 
 def _exact_sum(rows: Floats, low: Floats, high: Floats) -> Floats:
-    """Spread the rounding error over the weights that have room for it."""
+    """Spread the rounding error over the weights between their bounds; those at a bound stay there."""
     rest = 1.0 - rows.sum(axis=1, keepdims=True)
-    room = np.where(rest > 0, high - rows, rows - low)
+    room = np.where((rows > low) & (rows < high), np.where(rest > 0, high - rows, rows - low), 0.0)
     total = room.sum(axis=1, keepdims=True)
     share = np.divide(room, total, out=np.zeros_like(room), where=total > 0)
     return np.asarray(np.clip(rows + rest * share, low, high))

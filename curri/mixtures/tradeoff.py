@@ -22,8 +22,6 @@ if TYPE_CHECKING:
 
 __all__ = ["TradeOff", "pareto_front", "trade_off"]
 
-_STARTS = 4
-
 
 @dataclass(frozen=True, eq=False)
 class TradeOff:
@@ -122,7 +120,7 @@ def _best(fits: Fits, targets: Sequence[Target], limits: Constraints, factors: F
     def score(rows: Floats) -> Floats:
         return np.asarray(_gains(fits, targets, limits, rows) @ factors)
 
-    return maximise(score, limits, known, starts=_STARTS)[0][:1]
+    return maximise(score, limits, known, count=1)[0]
 
 
 def _thinned(values: Floats, points: int) -> list[int]:

@@ -150,10 +150,12 @@ class Figure:
 
 @dataclass(frozen=True, slots=True)
 class Figures:
-    """Small figures side by side."""
+    """Small figures side by side; folded away where they are many."""
 
     kind: ClassVar[str] = "figures"
     figures: tuple[Figure, ...]
+    title: str = ""
+    folded: bool = False
 
 
 Block = Text | Bullets | Code | Table | Figure | Figures
@@ -214,24 +216,30 @@ def decimals_for(spread: float) -> int:
 def fixed(value: float | None, decimals: int, *, sign: bool = False) -> Cell:
     """A number with so many decimals.
 
-    >>> fixed(0.12345, 3).text, fixed(0.12345, 3, sign=True).text, fixed(None, 2).text
-    ('0.123', '+0.123', '–')
+    >>> (
+    ...     fixed(0.12345, 3).text,
+    ...     fixed(0.12345, 3, sign=True).text,
+    ...     fixed(-0.0001, 3, sign=True).text,
+    ...     fixed(None, 2).text,
+    ... )
+    ('0.123', '+0.123', '0.000', '–')
     """
     if value is None or not math.isfinite(value):
         return Cell("–")
-    text = f"{value:+,.{decimals}f}" if sign else f"{value:,.{decimals}f}"
+    rounded = round(value, decimals) or 0.0  # no minus before a zero
+    text = f"{rounded:+,.{decimals}f}" if sign and rounded else f"{rounded:,.{decimals}f}"
     return Cell(text.replace("-", "−"), value)
 
 
 def percent(share: float | None, decimals: int = 1) -> Cell:
-    """A share in percent.
+    r"""A share in percent, the sign after a space that does not break.
 
-    >>> percent(0.256).text, percent(0.0).text
-    ('25.6 %', '0 %')
+    >>> percent(0.256).text.replace("\u00a0", " "), percent(0.0001).text.replace("\u00a0", " ")
+    ('25.6 %', '< 0.1 %')
     """
     if share is None or not math.isfinite(share):
         return Cell("–")
-    text = "0 %" if share == 0.0 else f"{100.0 * share:.{decimals}f} %"
+    text = "0\u00a0%" if share == 0.0 else f"{100.0 * share:.{decimals}f}\u00a0%"
     if share > 0.0 and float(f"{100.0 * share:.{decimals}f}") == 0.0:
-        text = f"< {10.0**-decimals:g} %"
+        text = f"< {10.0**-decimals:g}\u00a0%"
     return Cell(text, share)

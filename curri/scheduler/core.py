@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
 
     from curri.curricula.base import Curriculum
+    from curri.pool import PromptPool
     from curri.store import PromptStore, Run
     from curri.types import Bools, Ints, Kind, Rollouts, Selection
 
@@ -104,15 +105,22 @@ class RunCore:
     # ---- the contract -------------------------------------------------------------------------------------------
 
     def ask(
-        self, consumer: str, n: int, kind: Kind, exclude: ArrayLike | None, quota: Mapping[str, int] | None
+        self,
+        consumer: str,
+        n: int,
+        kind: Kind,
+        *,
+        exclude: ArrayLike | None,
+        among: ArrayLike | None,
+        quota: Mapping[str, int] | None,
     ) -> Selection:
         """Open a round for a consumer."""
-        wanted = None if exclude is None else prompt_id_array(exclude, "`exclude` of `ask`")
+        left_out = None if exclude is None else prompt_id_array(exclude, "`exclude` of `ask`")
+        allowed = None if among is None else prompt_id_array(among, "`among` of `ask`")
         with self._writing():
             if self.curriculum.has_announced and not len(self.rounds):
                 self.curriculum.advance()  # nothing is under way that new prompts could disturb
-            busy = self.rounds.in_flight
-            excluded = busy if wanted is None else np.union1d(busy, wanted)
+            excluded = _excluded(self.curriculum.pool, allowed, self.rounds.in_flight, left_out)
             selection = self.curriculum.ask(n, kind=kind, exclude=excluded, quota=quota)
             return self._hand_out(selection, consumer, part=0)
 
@@ -131,8 +139,9 @@ class RunCore:
                 self._commit([])  # its cursors may have moved
             return None
 
-    def look_ahead(self, n: int) -> Selection:
+    def look_ahead(self, n: int, kind: Kind, among: ArrayLike | None) -> Selection:
         """What the next new round would be, without opening it: a copy of the strategy is asked."""
+        allowed = None if among is None else prompt_id_array(among, "`among` of `look_ahead`")
         with self.lock:
             self._announce_new_prompts()
             copy = type(self.curriculum)(self.curriculum.pool, **self.curriculum.parameters)
@@ -140,7 +149,8 @@ class RunCore:
             if self.curriculum.has_announced and not len(self.rounds):
                 copy.extend(self.store.pool())
                 copy.advance()
-            return replace(copy.ask(n, exclude=self.rounds.in_flight), fetch=self.store.texts.fetch)
+            excluded = _excluded(copy.pool, allowed, self.rounds.in_flight)
+            return replace(copy.ask(n, kind=kind, exclude=excluded), fetch=self.store.texts.fetch)
 
     def _hand_out(self, selection: Selection, consumer: str, part: int) -> Selection:
         ticket = Ticket(self.run.name, selection.ticket.round, part)
@@ -189,6 +199,13 @@ class RunCore:
             moved = self.rounds.of_consumer(consumer)
             self._commit([self.rounds.hand_over(number, part, heir) for number, part in moved])
         return moved
+
+    def open_ticket(self, consumer: str) -> Ticket | None:
+        """The last part of a consumer's lowest open round, or None."""
+        with self.lock:
+            held = self.rounds.of_consumer(consumer)
+            last = max((part for number, part in held if number == held[0][0]), default=0)
+            return Ticket(self.run.name, held[0][0], last) if held else None
 
     def lowest_round(self, consumer: str) -> int:
         """The lowest open round of a consumer, or the number of the next round."""
@@ -410,7 +427,14 @@ class RunCore:
 
 
 def pick(
-    store: PromptStore, strategy: str, n: int, *, model: str | None = None, parameters: Mapping[str, Any] | None = None
+    store: PromptStore,
+    strategy: str,
+    n: int,
+    *,
+    model: str | None = None,
+    parameters: Mapping[str, Any] | None = None,
+    kind: Kind = "train",
+    among: ArrayLike | None = None,
 ) -> Selection:
     """Pick prompts without a run: the strategy learns from the stored rollouts of one model; nothing is stored.
 
@@ -420,6 +444,8 @@ def pick(
         n: how many prompts.
         model: whose rollouts are the evidence; by default the store's only one.
         parameters: of the strategy.
+        kind: "probe" for prompts that are scored and not trained on.
+        among: ids that may be picked; all if None. The strategy learns from the others too.
 
     Raises:
         UnknownName: no such strategy or model.
@@ -428,7 +454,17 @@ def pick(
         PoolExhausted: the store has fewer prompts.
     """
     curriculum, _ = _informed(store, strategy, model, parameters or {})
-    return replace(curriculum.ask(n), fetch=store.texts.fetch)
+    allowed = None if among is None else prompt_id_array(among, "`among` of `pick`")
+    return replace(curriculum.ask(n, kind=kind, exclude=_excluded(curriculum.pool, allowed)), fetch=store.texts.fetch)
+
+
+def _excluded(pool: PromptPool, allowed: Ints | None, *others: Ints | None) -> Ints:
+    """Prompts that may not be picked: those outside of ``allowed``, and ``others``."""
+    outside = None if allowed is None else np.setdiff1d(pool.ids, allowed, assume_unique=False)
+    parts = [part for part in (outside, *others) if part is not None]
+    if len(parts) < 2:
+        return parts[0] if parts else np.empty(0, dtype=np.int64)
+    return np.unique(np.concatenate(parts))
 
 
 def _informed(

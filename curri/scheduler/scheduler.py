@@ -96,6 +96,7 @@ class Scheduler:
         *,
         kind: Kind = "train",
         exclude: ArrayLike | None = None,
+        among: ArrayLike | None = None,
         quota: Mapping[str, int] | None = None,
         reissue: bool = True,
     ) -> Selection:
@@ -107,6 +108,7 @@ class Scheduler:
             n: how many prompts; a round that comes again has the size it had.
             kind: "probe" for prompts that are scored and not trained on.
             exclude: further prompt ids that may not be picked.
+            among: prompt ids that may be picked; all if None.
             quota: arm name → how many of it.
             reissue: False opens a new round even if unsettled ones could come again.
 
@@ -117,7 +119,7 @@ class Scheduler:
         """
         self._core.check_usable()
         again = self._again() if reissue else None
-        return again or self._core.ask(self.consumer, n, kind, exclude, quota)
+        return again or self._core.ask(self.consumer, n, kind, exclude=exclude, among=among, quota=quota)
 
     def _again(self, after: Ticket | None = None) -> Selection | None:
         """The next part that is to be handed out again, or the next one of a ticket's round after the ticket's part."""
@@ -138,14 +140,14 @@ class Scheduler:
         """
         self._core.place(np.unique(prompt_id_array(prompt_ids, "`prompt_ids`")), round)
 
-    def look_ahead(self, n: int) -> Selection:
-        """What the next new round would be, without opening it.
+    def look_ahead(self, n: int, *, kind: Kind = "train", among: ArrayLike | None = None) -> Selection:
+        """What the next new round would be, without opening it; arguments as in ``ask``.
 
         Raises:
             PoolExhausted: fewer prompts may be picked than were asked for.
         """
         self._core.check_usable()
-        return self._core.look_ahead(n)
+        return self._core.look_ahead(n, kind, among)
 
     def top_up(self, ticket: Ticket) -> Selection | None:
         """Extra rollouts for the prompts of an open round that are still undecided; None when there are none.
@@ -251,6 +253,11 @@ class Scheduler:
     def round(self) -> int:
         """The lowest round of this consumer that is not closed; when all are, the number of the next one."""
         return self._core.lowest_round(self.consumer)
+
+    @property
+    def ticket(self) -> Ticket | None:
+        """The last part that this consumer was handed of its lowest open round; None when no round is open."""
+        return self._core.open_ticket(self.consumer)
 
     @property
     def curriculum(self) -> Curriculum:

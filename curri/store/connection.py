@@ -13,6 +13,7 @@ import duckdb
 import pyarrow as pa
 
 from curri.errors import StoreClosed, StoreError, StoreForked, StoreLocked, StoreUnreadable, WriteFailed
+from curri.store.wal import log_path, read_log
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
 STORAGE_VERSION = "v1.5.0"
 """Files are written so that DuckDB 1.5 can read them too."""
 
-_CONFIG: dict[str, str | bool | int | float | list[str]] = {
+CONFIG: dict[str, str | bool | int | float | list[str]] = {
     "storage_compatibility_version": STORAGE_VERSION,
     "checkpoint_threshold": "256MB",
     "autoinstall_known_extensions": "false",
@@ -30,6 +31,7 @@ _CONFIG: dict[str, str | bool | int | float | list[str]] = {
     # A trainer needs its cores, and the small transactions of a round are faster on one thread; see `all_cores`.
     "threads": "1",
 }
+"""Settings of every connection."""
 _HOLDER = re.compile(r"held in (?P<program>.+?) \(PID (?P<pid>\d+)\)")
 
 
@@ -200,7 +202,7 @@ class Connection:
         try:
             with self.all_cores():
                 source = self.value("select current_database()")
-                self.execute(f"attach '{target}' as copied (storage_version '{STORAGE_VERSION}')")
+                self.execute(f"attach '{target}' as copied (read_write, storage_version '{STORAGE_VERSION}')")
                 try:
                     self.execute(f'copy from database "{source}" to copied')
                 finally:
@@ -229,15 +231,44 @@ def _connect(path: Path, *, read_only: bool) -> Any:
             f"the store {path} was open in process {os.getppid()} when this child was forked off",
             hint="open it in a process of its own: start workers with spawn or forkserver",
         )
+    _refuse_silent_loss(path)
     try:
-        return duckdb.connect(str(path), read_only=read_only, config=_CONFIG)
+        return duckdb.connect(str(path), read_only=read_only, config=CONFIG)
     except duckdb.Error as error:
         message = str(error)
         holder = _HOLDER.search(message)
         if holder or "Could not set lock" in message:
             raise _locked(path, holder) from error
+        if "WAL" in message:
+            raise StoreUnreadable(
+                f"{path} cannot be opened as a store: {_first_line(error)}", hint=repair_hint(path)
+            ) from error
         hint = "is the path right? a store is made by `curri init`; a damaged one can be restored from a backup"
         raise StoreUnreadable(f"{path} cannot be opened as a store: {_first_line(error)}", hint=hint) from error
+
+
+def _refuse_silent_loss(path: Path) -> None:
+    """Refuse a store whose log is damaged in a way that makes DuckDB drop committed transactions without a word."""
+    log = read_log(log_path(path), verify=False)
+    if log.trouble in ("damaged", "header"):
+        try:  # while another process writes, what is read of the log means nothing
+            duckdb.connect(str(path), read_only=True, config=CONFIG).close()
+        except duckdb.Error as error:
+            holder = _HOLDER.search(str(error))
+            if holder or "Could not set lock" in str(error):
+                raise _locked(path, holder) from error
+        raise StoreUnreadable(f"{path} cannot be opened without a loss: {log.describe()}", hint=repair_hint(path))
+
+
+def repair_hint(path: Path) -> str:
+    """What mends a damaged write-ahead log."""
+    return f"mend it, keeping a copy of everything: curri store repair --store {path}"
+
+
+def is_open_here(path: Path) -> bool:
+    """Whether this process has a file open."""
+    wanted = path.resolve()
+    return any(connection.is_open and connection.path.resolve() == wanted for connection in _ALIVE)
 
 
 def _completed(rows: pa.Table, schema: pa.Schema) -> pa.Table:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Self
 from curri.errors import StoreError, StoreLocked, StoreNotFound
 from curri.store import schema
 from curri.store.connection import Connection
+from curri.store.priors import PriorTable
 from curri.store.prompts import PromptTable
 from curri.store.rollouts import RolloutTable
 from curri.store.runs import RunTable
@@ -30,6 +31,7 @@ class PromptStore:
         path: the DuckDB file.
         prompts: its prompts.
         rollouts: its rollouts.
+        priors: pass rates of its prompts that are known from other models.
         runs: its runs, their ledgers and states.
         texts: prompt texts, memory-mapped.
         attached: what others keep with the store for as long as it is open, by name.
@@ -56,6 +58,7 @@ class PromptStore:
         self.store_id = str(self._connection.value("select value from meta where key = 'store_id'"))
         self.prompts = PromptTable(self._connection)
         self.rollouts = RolloutTable(self._connection)
+        self.priors = PriorTable(self._connection)
         self.runs = RunTable(self._connection)
         self.texts = PromptTexts(path.with_name(path.name + ".texts"), self.store_id, self._connection)
 

@@ -9,8 +9,10 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 import pyarrow as pa
 
-from curri.errors import InvalidData, UnknownPrompt
+from curri.errors import InvalidData, InvalidInput, InvalidParameter, UnknownPrompt, unknown_name
 from curri.pool import PromptPool
+from curri.store.filters import PROMPTS, ROLLED_OUT, Filter
+from curri.store.rollouts import RolloutTable
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -22,6 +24,9 @@ if TYPE_CHECKING:
 
 TRAIN_SPLITS = (None, "train")
 """Prompts of any other split are never selected."""
+
+_CHANGED_AT_ONCE = 50_000
+"""Prompts of one UPDATE."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -281,6 +286,107 @@ class PromptTable:
             [int(prompt_id)],
         )
         return [int(row[0]) for row in found]
+
+    def where(self, condition: str | Filter, *, model: str | None = None) -> Ints:
+        """Ids of the prompts that a filter is true of, ascending; ``docs/filters.md`` describes the language.
+
+        Args:
+            condition: the filter, such as ``arm == "math" and pass_rate in 0.2..0.8``.
+            model: whose rollouts it speaks of; by default the store's only one. Only asked for where it matters.
+
+        Raises:
+            FilterError: the filter cannot be read.
+            UnknownName: no prompt has a key of the metadata that it names, or there is no such model.
+            InvalidInput: the store has rollouts of several models, the filter speaks of them, and none was named.
+        """
+        wanted = Filter.parse(condition) if isinstance(condition, str) else condition
+        self._refuse_unknown_keys(wanted.keys)
+        clause, values = wanted.sql()
+        parameters: list[Any] = [*values]
+        source = PROMPTS
+        if wanted.needs_rollouts or model is not None:
+            parameters = [RolloutTable(self._connection).evidence_model(model), *values]
+            source = f"{PROMPTS} {ROLLED_OUT}"
+        query = f"select p.prompt_id from {source} where {clause} order by 1"  # noqa: S608  fixed parts, values bound
+        with self._connection.all_cores():
+            found: Ints = self._connection.arrow(query, parameters).column(0).to_numpy()
+        return found
+
+    def _refuse_unknown_keys(self, keys: Sequence[str]) -> None:
+        for key in keys:
+            if not self._connection.rows(
+                """select 1 from prompts where list_contains(json_keys(nullif(metadata, '')), ?)
+                   union all (select 1 where not exists (from prompts)) limit 1""",
+                [key],
+            ):
+                known = self._connection.rows(
+                    "select distinct unnest(json_keys(metadata)) as key from prompts where metadata != '' order by key"
+                )
+                raise unknown_name("key of the metadata", key, [str(row[0]) for row in known])
+
+    def retire(self, prompt_ids: Ints) -> int:
+        """Take prompts out of every later pick; gives how many were not retired before.
+
+        They stay in the store with all that is known of them, and what is in flight may still be told. A run that is
+        open in this process notices at its next round, any other when it is opened.
+
+        Raises:
+            UnknownPrompt: an id does not exist; nothing is changed.
+        """
+        return self._change("retired", prompt_ids, "not retired", value=True)
+
+    def restore(self, prompt_ids: Ints) -> int:
+        """Let retired prompts be picked again; gives how many were retired.
+
+        Raises:
+            UnknownPrompt: an id does not exist; nothing is changed.
+        """
+        return self._change("retired", prompt_ids, "retired", value=False)
+
+    def set_split(self, prompt_ids: Ints, split: str) -> int:
+        """Move prompts to a split ("train" is what is trained on); gives how many were in another.
+
+        Raises:
+            UnknownPrompt: an id does not exist; nothing is changed.
+            InvalidParameter: no name for a split.
+            InvalidInput: training prompts would leave, and the store has runs, whose states hold them.
+        """
+        self.check_split(prompt_ids, split)
+        return self._change("split", prompt_ids, "coalesce(split, 'train') != ?", [split], value=split)
+
+    def check_split(self, prompt_ids: Ints, split: str) -> None:
+        """Refuse what ``set_split`` refuses, and change nothing.
+
+        Raises:
+            InvalidParameter, InvalidInput: as ``set_split``.
+        """
+        if not split or not split.isprintable() or split != split.strip():
+            raise InvalidParameter(f'a split needs a name, such as "train" or "eval"; got {split!r}')
+        if split in TRAIN_SPLITS or not self._connection.rows("select 1 from runs limit 1"):
+            return
+        inside = self._connection.arrow("select prompt_id from prompts where coalesce(split, 'train') = 'train'")
+        leaving = np.intersect1d(inside.column(0).to_numpy(), prompt_ids)
+        if leaving.size:
+            raise InvalidInput(
+                f'{leaving.size} prompts cannot leave training for "{split}": the store has runs, which hold them',
+                hint="retire them, and they are picked no more: curri prompts retire --where …",
+            )
+
+    def _change(self, column: str, prompt_ids: Ints, where: str, parameters: Sequence[Any] = (), *, value: Any) -> int:
+        """Set a column of those prompts for which it makes a difference; gives their number."""
+        ids = np.unique(np.asarray(prompt_ids, dtype=np.int64))
+        changed = 0
+        with self._connection.transaction():
+            self.refuse_unknown(ids)
+            for first in range(0, ids.size, _CHANGED_AT_ONCE):
+                found = self._connection.rows(
+                    f"update prompts set {column} = ? "  # noqa: S608  our own words, values bound
+                    f"where prompt_id in (select unnest(?::bigint[])) and {where} returning 1",
+                    [value, ids[first : first + _CHANGED_AT_ONCE].tolist(), *parameters],
+                )
+                changed += len(found)
+        self.version += int(changed > 0)
+        return changed
 
     def known(self, prompt_ids: Ints) -> NDArray[np.bool_]:
         """Which ids exist; ids are dense from 1."""

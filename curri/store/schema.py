@@ -42,12 +42,16 @@ TABLES: dict[str, str] = {
     "state": "run_id integer, seq bigint, is_snapshot boolean, payload blob",
 }
 
+PRIORS = "prompt_id bigint, model varchar, rate double, n bigint, source varchar"
+"""Pass rates of prompts known from other models; a store made before there was such a table gets it when needed."""
+
 
 def create(connection: Connection) -> None:
     """Make the tables of an empty store."""
     with connection.transaction():
         for name, columns in TABLES.items():
             connection.execute(f"create table {name} ({columns})")
+        connection.execute(f"create table priors ({PRIORS})")
         for key, value in {
             "schema_version": str(SCHEMA_VERSION),
             "store_id": uuid.uuid4().hex,
@@ -62,6 +66,28 @@ def is_empty(connection: Connection) -> bool:
     return not connection.rows("select 1 from information_schema.tables where table_schema = 'main' limit 1")
 
 
+def version_of(connection: Connection) -> int:
+    """The schema version of a store.
+
+    Raises:
+        StoreUnreadable: the file is not a store.
+    """
+    return _version(connection, _tables(connection))
+
+
+def _tables(connection: Connection) -> set[str]:
+    return {row[0] for row in connection.rows("select table_name from information_schema.tables")}
+
+
+def _version(connection: Connection, found: set[str]) -> int:
+    version = None
+    if found >= {"meta", "prompts", "rollouts", "ledger", "state"}:
+        version = connection.value("select value from meta where key = 'schema_version'")
+    if version is None or not str(version).isdecimal():
+        raise _no_store(connection)
+    return int(version)
+
+
 def check(connection: Connection) -> None:
     """Refuse files that are not stores, or are of a version this code does not know.
 
@@ -69,15 +95,33 @@ def check(connection: Connection) -> None:
         StoreUnreadable: not a store.
         StoreVersion: another schema version.
     """
-    found = {row[0] for row in connection.rows("select table_name from information_schema.tables")}
-    if not set(TABLES) <= found:
-        raise StoreUnreadable(
-            f"{connection.path} is not a curri store",
-            hint="give another path with --store, or make a new store with `curri init`",
-        )
-    version = int(connection.value("select value from meta where key = 'schema_version'"))
-    if version > SCHEMA_VERSION:
+    found = _tables(connection)
+    version = _version(connection, found)
+    refuse_newer(connection, version)
+    if version < SCHEMA_VERSION:
         raise StoreVersion(
-            f"{connection.path} has schema version {version}; curri {__version__} knows up to {SCHEMA_VERSION}",
+            f"{connection.path} has schema version {version}; curri {__version__} needs {SCHEMA_VERSION}",
+            hint=f"bring it up to date (a backup is made first): curri store migrate --store {connection.path}",
+        )
+    if not set(TABLES) <= found:
+        raise _no_store(connection)
+
+
+def refuse_newer(connection: Connection, version: int, newest: int = SCHEMA_VERSION) -> None:
+    """Refuse a store of a version that is newer than this code.
+
+    Raises:
+        StoreVersion: it is.
+    """
+    if version > newest:
+        raise StoreVersion(
+            f"{connection.path} has schema version {version}; curri {__version__} knows up to {newest}",
             hint="upgrade curri: pip install -U curri",
         )
+
+
+def _no_store(connection: Connection) -> StoreUnreadable:
+    return StoreUnreadable(
+        f"{connection.path} is not a curri store",
+        hint="give another path with --store, or make a new store with `curri init`",
+    )

@@ -19,8 +19,14 @@ if TYPE_CHECKING:
 
 ROOT = Path(__file__).resolve().parents[2]
 HEAVY = ("numpy", "duckdb", "polars", "pyarrow", "torch", "scipy", "sklearn", "datasets")
-COMMANDS = {"init", "ingest", "rollouts import", "estimate", "store info", "select", "record", "explain", "strategies",
-            "demo"}  # fmt: skip
+COMMANDS = {
+    "init", "ingest", "rollouts import", "priors import", "priors list", "priors use", "estimate", "export",
+    "prompts list", "prompts retire", "prompts restore", "prompts split",
+    "store info", "store check", "store repair", "store compact", "store backup", "store migrate",
+    "select", "record", "explain", "strategies",
+    "mix design", "mix fit", "mix optimize", "mix report",
+    "doctor", "demo",
+}  # fmt: skip
 
 
 def commands(group: Any, before: str = "") -> Iterator[tuple[str, Any]]:
@@ -46,7 +52,7 @@ def test_every_command_and_every_option_explains_itself(curri: Callable[..., Res
         assert getattr(parameter, "help", None), f"{name} {parameter.name}"
     options = {option for parameter in command.params for option in parameter.opts}
     assert {"--json", "--debug"} <= options
-    if name not in ("strategies", "demo"):
+    if name not in ("strategies", "demo", "mix fit", "mix optimize", "mix report"):
         assert "--store" in options
     assert name.rsplit(maxsplit=1)[-1] in curri(*name.split(), "--help").stdout
 

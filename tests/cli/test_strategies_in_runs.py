@@ -159,3 +159,34 @@ def test_prompts_that_join_an_open_run_are_explained_once_they_did(curri: Curri,
     why = answer("explain", "q", "--run", "r")
     assert (why["prompt_id"], why["arm"], why["history"]) == (13, "late", [])
     assert "never picked in this run" in curri("explain", "q", "--run", "r").stdout
+
+
+def test_rounds_of_probes_on_the_command_line(curri: Curri, answer: Answer, imported: Path, rows_of: RowsOf) -> None:
+    start = ["select", "-n", "4", "--run", "r", "--strategy", "vas", "--param", "probe_rollouts=2", "--probe"]
+    curri(*start, "-o", "probes.jsonl")
+    probes = rows_of(imported / "probes.jsonl")
+    assert [row["n_rollouts"] for row in probes] == [2, 2, 2, 2]
+    curri("record", results(imported / "results.jsonl", probes), "--run", "r")
+    with open_store(imported / "curri.duckdb", read_only=True) as store:
+        events = store.connection.rows("select distinct event from ledger order by event")
+    assert events == [("issued",), ("observed",)]
+    refused = curri("select", "-n", "4", "--strategy", "uniform", "--probe", code=1)
+    assert "has no probe rollouts" in refused.stderr
+
+
+def test_top_ups_on_the_command_line(curri: Curri, answer: Answer, imported: Path, rows_of: RowsOf) -> None:
+    given = ["--param", "group_size=2", "--param", "round_size=2", "--param", "max_rounds=3"]
+    curri("select", "-n", "3", "--run", "r", "--strategy", "reinforce-ada", *given, "-o", "batch.jsonl")
+    batch = rows_of(imported / "batch.jsonl")
+    sizes = []
+    while batch:
+        told = [{"prompt_id": row["prompt_id"], "rewards": [0.0] * row["n_rollouts"]} for row in batch]
+        (imported / "part.jsonl").write_text("".join(json.dumps(line) + "\n" for line in told))
+        curri("record", "part.jsonl", "--run", "r", "--partial")
+        sizes.append(sum(row["n_rollouts"] for row in batch))
+        batch = answer("select", "--run", "r", "--top-up")["rows"]
+    assert sizes == [6, 6, 6], "nothing was solved, so every prompt gets three rounds of two, and then no more"
+    assert "no prompt of round 0" in curri("select", "--run", "r", "--top-up").stderr
+    for wrong in (["--top-up", "-n", "2"], ["--top-up", "--next"], []):
+        curri("select", "--run", "r", *wrong, code=2)
+    curri("select", "--top-up", "-s", "ucb", code=2)

@@ -47,6 +47,11 @@ class Surrogate(ABC):
     def minimum_runs(cls, m: int) -> int:
         """Fewest distinct mixtures of m arms that it can be fitted to."""
 
+    @classmethod
+    def trusted_runs(cls, m: int) -> int:
+        """Distinct mixtures below which its leave-one-out errors are matters of luck; :class:`Best` waits for them."""
+        return cls.minimum_runs(m)
+
     def fit(self, weights: ArrayLike, scores: ArrayLike, errors: ArrayLike | None = None) -> Self:
         """Learn from runs.
 

@@ -25,13 +25,13 @@ class Posterior:
     """A normal prior with covariance K, conditioned on scores y with noise N: everything follows from (K + N)⁻¹.
 
     Attributes:
-        inverse: (K + N)⁻¹, shape (D, D).
+        half: the inverse of the Cholesky factor, so that (K + N)⁻¹ = half' half, shape (D, D).
         alpha: (K + N)⁻¹ y, shape (D,).
         noise: the diagonal of N, shape (D,).
         scores: y, shape (D,).
     """
 
-    inverse: Floats
+    half: Floats
     alpha: Floats
     noise: Floats
     scores: Floats
@@ -48,8 +48,7 @@ class Posterior:
         """
         factor = np.linalg.cholesky(covariance + np.diag(noise))
         half = np.linalg.inv(factor)
-        inverse = half.T @ half
-        return cls(inverse, inverse @ scores, noise, scores)
+        return cls(half, half.T @ (half @ scores), noise, scores)
 
     def mean(self, cross: Floats) -> Floats:
         """Means at new points, from their covariances with the sample, shape (q, D)."""
@@ -57,18 +56,20 @@ class Posterior:
 
     def variance(self, cross: Floats, prior: Floats) -> Floats:
         """Variances at new points, from those covariances and the prior variances, shape (q,)."""
-        return np.asarray(np.maximum(prior - ((cross @ self.inverse) * cross).sum(axis=1), 0.0))
+        return np.asarray(np.maximum(prior - np.square(cross @ self.half.T).sum(axis=1), 0.0))
 
     def covariance(self, cross: Floats, prior: Floats) -> Floats:
         """Covariances between new points, from the prior ones, shape (q, q)."""
-        return np.asarray(prior - cross @ self.inverse @ cross.T)
+        known = cross @ self.half.T
+        found = prior - known @ known.T
+        return np.asarray((found + found.T) / 2.0)
 
     def leave_one_out(self) -> tuple[Floats, Floats]:
         """Mean and variance (without noise) of every point from all others, in closed form.
 
         μ_i = y_i - [A y]_i / A_ii and σ_i² + N_i = 1 / A_ii with A = (K + N)⁻¹ (Rasmussen & Williams, 5.4.2).
         """
-        diagonal = np.diag(self.inverse)
+        diagonal = np.square(self.half).sum(axis=0)
         return self.scores - self.alpha / diagonal, np.maximum(1.0 / diagonal - self.noise, 0.0)
 
 

@@ -19,7 +19,7 @@ __all__ = ["LinearRidge", "LogLinearRidge", "QuadraticRidge", "Ridge"]
 
 PENALTIES = np.logspace(-3.0, 4.0, 36)
 """Noise variance over signal variance. The smallest says that noise is 3 % of the signal: no run is that clean."""
-_INTERCEPT = 100.0
+_INTERCEPT = 10.0
 _LEAST_EXCESS = 0.05
 
 
@@ -41,6 +41,11 @@ class Ridge(GaussianSurrogate):
     def minimum_runs(cls, m: int) -> int:
         """As many as there are arms, and one: a slope for every arm but one, the level, and one run to judge by."""
         return m + 1
+
+    @classmethod
+    def trusted_runs(cls, m: int) -> int:
+        """Two for each parameter."""
+        return 2 * (cls.minimum_runs(m) - 1)
 
     def _learn(self, sample: Sample) -> tuple[Posterior, tuple[Floats, Floats]]:
         self._set_scaling(self._features(sample.weights))

@@ -41,7 +41,8 @@ class Best(Surrogate):
     Which member suits depends on the mixtures and on how noisy runs are more than on the target, so where several
     targets are fitted (:func:`share_evidence`), their mean shares count as 5 more runs for each of them.
 
-    Members that need more runs than there are step aside; with none left, the mean of the runs answers.
+    Members that need more runs than there are (regressions: two for each parameter) step aside; with none left, the
+    mean of the runs answers.
 
     Args:
         members: classes of surrogates; by default linear and log-linear ridge, and three Gaussian processes.
@@ -80,7 +81,7 @@ class Best(Surrogate):
         found: list[Surrogate] = []
         start = None
         for kind in self.kinds:
-            if len(sample) < max(2, kind.minimum_runs(sample.m)):
+            if len(sample) < max(2, kind.trusted_runs(sample.m)):
                 continue
             member = kind(start=start) if issubclass(kind, GaussianProcess) else kind()
             found.append(member.fit_sample(sample))
@@ -150,7 +151,7 @@ def stacking_weights(density: Floats, pseudo_runs: ArrayLike = 0.0) -> Floats:
 
     Example:
         >>> stacking_weights(np.array([[0.0, -1.0]] * 20), 1.0).round(2)
-        array([0.92, 0.08])
+        array([0.93, 0.07])
 
     """
     relative = np.exp(density - density.max(axis=1, keepdims=True))

@@ -55,7 +55,7 @@ class BoostedTrees(Surrogate):
             self._left_out[part] = model.predict(sample.weights[part])
         error = float(np.square(sample.scores - self._left_out).mean())
         noise = sample.squares / sample.degrees if sample.degrees else 0.5 * error
-        self._run_noise = float(np.clip(noise - sample.known_variance.mean(), 0.05 * error, error))
+        self._run_noise = max(noise - float(sample.known_variance.mean()), 0.05 * error)
         self._error = max(error - float(((self._run_noise + sample.known_variance) / sample.counts).mean()), 0.0)
 
     @staticmethod

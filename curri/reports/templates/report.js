@@ -9,7 +9,7 @@
 
   const layoutFor = (figure, pixels) => {
     const layout = JSON.parse(JSON.stringify(figure.layout));
-    layout.width = pixels;
+    layout.width = figure.square ? Math.min(figure.square + 60, pixels) : pixels;
     if (figure.square) layout.height = Math.min(figure.square, pixels) + (figure.extra || 0);
     if (pixels < 520 && figure.narrow) {
       for (const [path, value] of Object.entries(figure.narrow)) {

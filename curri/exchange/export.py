@@ -1,0 +1,205 @@
+"""Prompts out of the store, with what is known of them: JSON Lines, CSV or Parquet."""
+
+from __future__ import annotations
+
+import contextlib
+import csv
+import json
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pyarrow as pa
+
+from curri.errors import InvalidData, InvalidInput, InvalidParameter, did_you_mean
+from curri.exchange.jsonl import compact_json, is_standard
+from curri.exchange.selection import write_jsonl
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+
+    import polars as pl
+
+    from curri.store import PromptStore
+    from curri.types import Ints
+
+FORMATS = ("jsonl", "csv", "parquet")
+_SUFFIXES = {".jsonl": "jsonl", ".ndjson": "jsonl", ".csv": "csv", ".parquet": "parquet", ".pq": "parquet"}
+_CHUNK = 10_000
+
+_PROMPTS = """
+    select p.prompt_id, p.external_id as id, a.name as arm, coalesce(p.split, 'train') as split, p.prompt, p.is_chat,
+        p.answer, p.generation, p.parent_id, p.retired, p.prior_rate, p.expected_tokens, p.metadata
+    from asked join prompts p on p.prompt_id = asked.wanted join arms a using (arm_id) order by p.prompt_id"""
+_ESTIMATES: dict[str, pa.DataType] = {
+    "responses": pa.int64(),
+    "mean_reward": pa.float64(),
+    "pass_rate": pa.float64(),
+    "posterior_mean": pa.float64(),
+    "posterior_sd": pa.float64(),
+    "live_probability": pa.float64(),
+    "truncated": pa.float64(),
+}
+_SCHEMA = pa.schema(
+    [
+        ("prompt_id", pa.int64()),
+        ("id", pa.string()),
+        ("prompt", pa.string()),
+        ("answer", pa.string()),
+        ("arm", pa.string()),
+        ("split", pa.string()),
+        ("generation", pa.int64()),
+        ("parent_id", pa.int64()),
+        ("retired", pa.bool_()),
+        ("prior_rate", pa.float64()),
+        ("expected_tokens", pa.float64()),
+        *_ESTIMATES.items(),
+        ("metadata", pa.string()),
+    ]
+)
+
+
+def format_of(path: str | os.PathLike[str], given: str | None = None) -> str:
+    """The format of an export: the one named, or what the file's name says.
+
+    Raises:
+        InvalidParameter: no such format, or the name says none, or Parquet to standard output.
+
+    >>> format_of("prompts.parquet"), format_of("-"), format_of("prompts.txt", "csv")
+    ('parquet', 'jsonl', 'csv')
+    """
+    if given is not None and given not in FORMATS:
+        message = f'there is no format "{given}"; formats: {", ".join(FORMATS)}'
+        raise InvalidParameter(message, hint=did_you_mean(given, FORMATS))
+    found = given or ("jsonl" if is_standard(path) else _SUFFIXES.get(Path(path).suffix.casefold()))
+    if found is None:
+        raise InvalidParameter(
+            f"{os.fspath(path)} does not say which format it should have",
+            hint=f"end its name in one of {', '.join(_SUFFIXES)}, or give --format",
+        )
+    if is_standard(path) and found != "jsonl":
+        raise InvalidParameter(f"standard output takes jsonl; {found} needs a file")
+    return found
+
+
+def export_prompts(
+    store: PromptStore,
+    path: str | os.PathLike[str],
+    *,
+    prompt_ids: Ints | None = None,
+    estimates: pl.DataFrame | None = None,
+    format: str | None = None,  # noqa: A002  as on the command line
+) -> int:
+    """Write prompts with their estimates and metadata; gives their number. A file appears as a whole or not at all.
+
+    JSON Lines hold chat messages and metadata as they are; the others hold them as JSON in a text.
+
+    Args:
+        store: an open store.
+        path: the file, or "-" for standard output.
+        prompt_ids: which prompts; all of them by default. They are written in order of their ids.
+        estimates: as ``curri.analysis.estimate_prompts`` gives them; prompts that it leaves out have none.
+        format: "jsonl", "csv" or "parquet"; by default what the file's name says.
+
+    Raises:
+        InvalidParameter: no such format.
+        UnknownPrompt: an id does not exist.
+        InvalidInput: it would overwrite the store.
+        InvalidData: the file cannot be written.
+    """
+    kind = format_of(path, format)
+    ids = np.arange(1, len(store.prompts) + 1) if prompt_ids is None else np.unique(prompt_ids)
+    store.prompts.refuse_unknown(ids)
+    _spare_the_store(store, path)
+    known = None if estimates is None else estimates.select("prompt_id", *_ESTIMATES).to_arrow()
+    rows = _rows(store, ids, known)
+    if kind == "jsonl":
+        return write_jsonl(rows, path)
+    with _draft(Path(path)) as draft:
+        return _write_csv(rows, draft) if kind == "csv" else _write_parquet(rows, draft)
+
+
+def _spare_the_store(store: PromptStore, path: str | os.PathLike[str]) -> None:
+    file = Path(path)
+    if not is_standard(path) and file.exists() and store.path.exists() and file.samefile(store.path):
+        raise InvalidInput(f"{file} is the store itself; name another file")
+
+
+def _rows(store: PromptStore, ids: Ints, known: pa.Table | None) -> Iterator[dict[str, Any]]:
+    for first in range(0, ids.size, _CHUNK):
+        part = ids[first : first + _CHUNK]
+        found = store.connection.arrow(_PROMPTS, asked=pa.table({"wanted": part}))
+        estimated = _estimates_of(known, part)
+        for row in found.to_pylist():
+            is_chat, metadata = row.pop("is_chat"), row.pop("metadata")
+            row["prompt"] = json.loads(row["prompt"]) if is_chat else row["prompt"]
+            values = {**row, **estimated.get(row["prompt_id"], {}), "metadata": json.loads(metadata or "{}")}
+            yield {name: values.get(name) for name in _SCHEMA.names}
+
+
+def _estimates_of(known: pa.Table | None, ids: Ints) -> dict[int, dict[str, Any]]:
+    """Estimates by prompt id; the table is in order of ids."""
+    if known is None:
+        return {}
+    first, last = np.searchsorted(known.column("prompt_id").to_numpy(), [ids[0], ids[-1] + 1])
+    return {row.pop("prompt_id"): row for row in known.slice(first, last - first).to_pylist()}
+
+
+def _flat(row: Mapping[str, Any]) -> dict[str, Any]:
+    """A row in which every value is plain."""
+    prompt = row["prompt"] if isinstance(row["prompt"], str) else compact_json(row["prompt"])
+    return {**row, "prompt": prompt, "metadata": compact_json(row["metadata"]) if row["metadata"] else None}
+
+
+def _write_csv(rows: Iterator[dict[str, Any]], path: Path) -> int:
+    count = 0
+    with path.open("w", encoding="utf-8", newline="") as stream:
+        writer = csv.writer(stream)
+        writer.writerow(_SCHEMA.names)
+        for row in rows:
+            writer.writerow([_cell(value) for value in _flat(row).values()])
+            count += 1
+    return count
+
+
+def _cell(value: Any) -> Any:
+    return ("false", "true")[value] if isinstance(value, bool) else value
+
+
+def _write_parquet(rows: Iterator[dict[str, Any]], path: Path) -> int:
+    import pyarrow.parquet as pq
+
+    count = 0
+    with pq.ParquetWriter(path, _SCHEMA) as writer:
+        for chunk in _chunks(rows):
+            writer.write_table(pa.Table.from_pylist(chunk, schema=_SCHEMA))
+            count += len(chunk)
+    return count
+
+
+def _chunks(rows: Iterator[dict[str, Any]]) -> Iterator[Sequence[dict[str, Any]]]:
+    chunk: list[dict[str, Any]] = []
+    for row in rows:
+        chunk.append(_flat(row))
+        if len(chunk) == _CHUNK:
+            yield chunk
+            chunk = []
+    if chunk:
+        yield chunk
+
+
+@contextlib.contextmanager
+def _draft(file: Path) -> Iterator[Path]:
+    """A file beside the wanted one, which takes its place when all went well."""
+    draft = file.with_name(f".{file.name}.{os.getpid()}.tmp")
+    try:
+        if file.exists() and not file.is_file():
+            raise InvalidData(f"{file} cannot be written: it is no plain file")
+        yield draft
+        draft.replace(file)
+    except OSError as error:
+        raise InvalidData(f"{file} cannot be written: {error.strerror or error}") from error
+    finally:
+        with contextlib.suppress(OSError):
+            draft.unlink(missing_ok=True)

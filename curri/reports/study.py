@@ -1,0 +1,292 @@
+"""What is asked of runs, and what was found: one object for ``curri mix fit``, ``optimize`` and ``report``."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import re
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from curri.errors import InvalidData, InvalidParameter, MissingExtra, unknown_name
+from curri.mixtures import SURROGATES, Fits, Recommendation, Target, constraints, fit, parse_target, recommend
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+    from curri.mixtures import Constraints, Runs
+    from curri.types import Floats
+
+__all__ = ["Limits", "Study", "expanded_parts"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Limits:
+    """Which mixtures may be recommended; everything by the name of the arm.
+
+    Attributes:
+        caps: largest weights.
+        floors: smallest weights.
+        sizes: prompts in each dataset.
+        prompts: prompts that the training run consumes, or None.
+        max_epochs: how often a dataset may be gone through, or None for no limit.
+        prior: the natural mixture, in any scale, or None.
+        kl: λ of the penalty λ·KL(w ‖ prior).
+        radius: trust region around the measured mixtures (total variation), or None.
+    """
+
+    caps: Mapping[str, float] = field(default_factory=dict)
+    floors: Mapping[str, float] = field(default_factory=dict)
+    sizes: Mapping[str, float] = field(default_factory=dict)
+    prompts: float | None = None
+    max_epochs: float | None = None
+    prior: Mapping[str, float] | None = None
+    kl: float = 0.0
+    radius: float | None = None
+
+    def natural(self, arms: Sequence[str]) -> Floats | None:
+        """The natural mixture: the prior, else in proportion to the sizes; None where neither is known."""
+        given = self.prior
+        if given is None:
+            given = self.sizes if self.sizes and all(arm in self.sizes for arm in arms) else None
+        if given is None:
+            return None
+        values = np.array([given.get(arm, 0.0) for arm in arms])
+        if values.sum() <= 0.0:
+            raise InvalidParameter("the natural mixture needs a weight above 0 for one of the arms at least")
+        return np.asarray(values / values.sum())
+
+    def constraints(self, runs: Runs) -> Constraints:
+        """As the optimiser takes them.
+
+        Raises:
+            UnknownName: a name is no arm.
+            InvalidParameter: a number is out of range, or no mixture keeps all of them.
+        """
+        if self.max_epochs is not None and (not self.sizes or self.prompts is None):
+            raise InvalidParameter(
+                "a limit of epochs needs to know how large the datasets are and how long training is",
+                hint="--sizes math=12000,code=8000 --steps 2000 --batch 512",
+            )
+        limited = self.max_epochs is not None
+        return constraints(
+            runs.arms,
+            caps=self.caps,
+            floors=self.floors,
+            sizes=self.sizes if limited else None,
+            prompts=self.prompts if limited else None,
+            max_epochs=self.max_epochs or 1.0,
+            prior=self.natural(runs.arms),
+            kl=self.kl,
+            radius=self.radius,
+            metric="tv",
+            centres=None if self.radius is None else runs.distinct,
+        )
+
+
+@dataclass(eq=False, kw_only=True)
+class Study:
+    """Runs with targets, fitted when they are first asked for.
+
+    Attributes:
+        runs: mixtures with scores.
+        targets: what matters; the first decides.
+        surrogate: name of the surrogate.
+        limits: which mixtures may be recommended.
+        count: candidates to look at.
+        guard: how many times the noise a predicted gain must exceed.
+        caution: standard deviations taken off a prediction while searching.
+        seed: of every random decision.
+        tell: called with a few words before each long step.
+    """
+
+    runs: Runs
+    targets: Sequence[Target]
+    surrogate: str = "best"
+    limits: Limits = field(default_factory=Limits)
+    count: int = 5
+    guard: float = 1.0
+    caution: float = 0.0
+    seed: int = 0
+    tell: Callable[[str], None] = lambda _: None
+
+    def __post_init__(self) -> None:
+        names = [target.name for target in self.targets]
+        if not names:
+            raise InvalidParameter("there must be a target: what is to be raised or lowered")
+        twice = sorted({name for name in names if names.count(name) > 1})
+        if twice:
+            raise InvalidParameter(f'targets must have distinct names; "{twice[0]}" comes more than once')
+
+    @property
+    def deciding(self) -> Target:
+        """The target by which mixtures are compared: the first."""
+        return self.targets[0]
+
+    @functools.cached_property
+    def parts(self) -> list[Target]:
+        """The columns that the targets are made of and that are no target themselves."""
+        return expanded_parts(self.targets)
+
+    @functools.cached_property
+    def everything(self) -> list[Target]:
+        """Targets and their parts."""
+        return [*self.targets, *self.parts]
+
+    @functools.cached_property
+    def fits(self) -> Fits:
+        """A surrogate a column."""
+        columns = list(dict.fromkeys(part for target in self.targets for part in target.parts))
+        self.tell(f"fitting {len(columns)} column{'s' if len(columns) > 1 else ''}")
+        return fit(self.runs, self.surrogate, columns=columns)
+
+    @functools.cached_property
+    def allowed(self) -> Constraints:
+        """The limits, as the optimiser takes them."""
+        return self.limits.constraints(self.runs)
+
+    @functools.cached_property
+    def recommendation(self) -> Recommendation:
+        """What to train on, by the deciding target."""
+        allowed, fits = self.allowed, self.fits
+        self.tell("searching for better mixtures")
+        return recommend(
+            fits,
+            self.deciding,
+            allowed,
+            count=self.count,
+            caution=self.caution,
+            guard=self.guard,
+            seed=self.seed,
+        )
+
+    @functools.cached_property
+    def natural(self) -> Floats | None:
+        """The natural mixture, or None where it is not known."""
+        return self.limits.natural(self.runs.arms)
+
+    def difference(self, target: Target, better: Floats, worse: Floats) -> tuple[float, float]:
+        """By how much one mixture's mean is predicted to be better than another's, and the deviation of that."""
+        means, covariance = self.fits.joint(target, np.vstack([better, worse]))
+        variance = covariance[0, 0] + covariance[1, 1] - 2.0 * covariance[0, 1]
+        return float(target.sign * (means[0] - means[1])), float(np.sqrt(max(variance, 0.0)))
+
+    def by_arm(self, weights: Floats) -> dict[str, float]:
+        """Weights by the name of their arm."""
+        return {arm: float(weight) for arm, weight in zip(self.runs.arms, weights, strict=True)}
+
+    def role(self, target: Target) -> str:
+        """What a target is here: "decides", "target", or "part" of one."""
+        if target.name == self.deciding.name:
+            return "decides"
+        return "part" if target in self.parts else "target"
+
+
+def expanded_parts(targets: Sequence[Target]) -> list[Target]:
+    """The columns behind targets that are sums, each better in the direction that makes its sum better.
+
+    >>> [(part.name, part.lower) for part in expanded_parts([Target("gap", {"in": 1.0, "out": -1.0})])]
+    [('in', False), ('out', True)]
+    """
+    names = {target.name for target in targets}
+    found: dict[str, Target] = {}
+    for target in targets:
+        for part, value in target.parts.items():
+            if part not in names:
+                found.setdefault(part, Target(part, {part: 1.0}, (value < 0.0) != target.lower))
+    return list(found.values())
+
+
+def read_targets(
+    texts: Sequence[str], columns: Sequence[str], *, lower: Sequence[str] = (), everything: bool = False
+) -> list[Target]:
+    """Targets as they are typed.
+
+    Args:
+        texts: columns, sums such as ``total=0.5*lisa+0.3*sat``, or means of columns such as ``loss=mean(loss_*)``.
+        columns: of scores.
+        lower: names of targets where less is better; "*" stands for all.
+        everything: without a text, all columns are targets; else there must be only one.
+
+    Raises:
+        InvalidParameter: a text is no weighted sum, or it is not said which of several columns decides.
+        UnknownName: a name is no column, or one in ``lower`` is no target.
+
+    Example:
+        >>> read_targets(["loss=mean(l_*)"], ["l_a", "l_b", "c"], lower=["loss"])[0].parts
+        {'l_a': 0.5, 'l_b': 0.5}
+
+    """
+    if not texts and not everything and len(columns) > 1:
+        shown = ", ".join(columns[:10]) + (", …" if len(columns) > 10 else "")
+        raise InvalidParameter(
+            f"there are {len(columns)} columns of scores, and it is not said what is to be raised or lowered: {shown}",
+            hint="--target NAME, or a sum: --target total=0.5*lisa+0.3*sat, or --target 'all=mean(*)'",
+        )
+    parsed = [parse_target(_with_means(text, columns), columns) for text in texts or columns]
+    known = [target.name for target in parsed]
+    for name in lower:
+        if name != "*" and name not in known:
+            raise unknown_name("target", name, known)
+    return [dataclasses.replace(target, lower=bool({target.name, "*"} & set(lower))) for target in parsed]
+
+
+_MEAN = re.compile(r"\bmean\(\s*([^()\"']*\*[^()\"']*?)\s*\)")
+
+
+def _with_means(text: str, columns: Sequence[str]) -> str:
+    """``mean(loss_*)`` written out."""
+    if text.strip() in columns:
+        return text
+
+    def written_out(match: re.Match[str]) -> str:
+        start, _, end = match[1].partition("*")
+        fits = [
+            name for name in columns if name.startswith(start) and name.endswith(end) and len(name) >= len(start + end)
+        ]
+        if not fits:
+            raise unknown_name("column like", match[1], columns)
+        quoted = ('"' + name.replace("\\", "\\\\").replace('"', '\\"') + '"' for name in fits)
+        return f"({'+'.join(quoted)})/{len(fits)}"
+
+    return _MEAN.sub(written_out, text)
+
+
+def bounds(limits: Limits, arms: Sequence[str]) -> tuple[Floats, Floats]:
+    """Floors and caps of a design, epochs included where they are limited."""
+    limited = limits.max_epochs is not None
+    found = constraints(
+        arms,
+        caps=limits.caps,
+        floors=limits.floors,
+        sizes=limits.sizes if limited else None,
+        prompts=limits.prompts if limited else None,
+        max_epochs=limits.max_epochs or 1.0,
+    )
+    return found.lower, found.upper
+
+
+def compare_surrogates(study: Study) -> list[dict[str, Any]]:
+    """How well every surrogate predicts left-out runs of the deciding target, or why it cannot be fitted."""
+    target = study.deciding
+    found: list[dict[str, Any]] = []
+    for name in SURROGATES:
+        study.tell(f"fitting {name}")
+        try:
+            fits = fit(study.runs, name, columns=list(target.parts))
+        except (InvalidData, MissingExtra) as error:
+            found.append({"surrogate": name, "quality": None, "noise": None, "reason": error.message})
+            continue
+        quality, noise = fits.quality(target), fits.noise(target)
+        coverage = {f"{level:g}": share for level, share in quality.coverage.items()}
+        found.append(
+            {
+                "surrogate": name,
+                "quality": {**dataclasses.asdict(quality), "coverage": coverage},
+                "noise": dataclasses.asdict(noise),
+                "reason": None,
+            }
+        )
+    return found
