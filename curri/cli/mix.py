@@ -34,7 +34,7 @@ from curri.cli._mixtures import (
     TrustOption,
 )
 from curri.cli._options import DEFAULT_STORE, DebugOption, JsonOption
-from curri.cli._output import count, document, progress, say, table, write_line
+from curri.cli._output import count, document, printable, progress, say, table, write_line
 from curri.errors import InvalidInput
 
 if TYPE_CHECKING:
@@ -311,13 +311,13 @@ def _tell_fit(found: Mapping[str, Any]) -> None:
         for each in found["targets"]
     ]
     for line in table(headings, rows):
-        write_line(line)
+        writeprintable(line)
     if found["compared"] is not None:
-        write_line("")
+        writeprintable("")
         for line in table(["surrogate", *_QUALITY, "remark"], [_compared(each) for each in found["compared"]]):
-            write_line(line)
+            writeprintable(line)
     if found["paper"] is not None:
-        write_line("")
+        writeprintable("")
         _write_paper(found["paper"])
     say("R², rank correlation, error and coverage are of runs that were left out of the fit")
 
@@ -343,14 +343,14 @@ def _write_paper(paper: Mapping[str, Any]) -> None:
     if "reason" in paper:
         say(f"the paper's algorithm: {paper['reason']}")
         return
-    write_line("MoDoMoDo's Algorithm 4: R² of its splits on their own test rows " + _numbers(paper["test_r2"]))
+    writeprintable("MoDoMoDo's Algorithm 4: R² of its splits on their own test rows " + _numbers(paper["test_r2"]))
     rows = [
         [place, each["predicted"], mixture_in_words(each["weights"])]
         for place, each in enumerate(paper["candidates"], start=1)
     ]
     rows += [[each["name"], each["predicted"], mixture_in_words(each["weights"])] for each in paper["heuristics"]]
     for line in table(["candidate", "predicted", "weights"], [[str(row[0]), *row[1:]] for row in rows]):
-        write_line(line)
+        writeprintable(line)
 
 
 def _numbers(values: Sequence[float | None]) -> str:
@@ -437,30 +437,30 @@ def _tell_optimum(found: Mapping[str, Any]) -> None:
     from curri.reports.wording import deciding, mixture_in_words
 
     say(*(f"note: {note}" for note in found["notes"]))
-    write_line(_line(found["headline"]))
+    writeprintable(printable(found["headline"]))
     for paragraph in found["lead"]:
-        write_line(_line(paragraph))
-    write_line("")
+        writeprintable(printable(paragraph))
+    writeprintable("")
     decides = deciding(found)
     rows = [
         [mixture["name"], *_prediction(mixture["predictions"][decides["name"]]), f"{mixture['distance']:.0%}",
          mixture_in_words(mixture["weights"])]
         for mixture in found["mixtures"]
     ]  # fmt: skip
-    headings = ["mixture", decides["name"], "90 % of runs", "gain", "±", "distance", "weights"]
+    headings = ["mixture", printable(decides["name"]), "90 % of runs", "gain", "±", "distance", "weights"]
     for line in table(headings, rows):
-        write_line(line)
+        writeprintable(line)
     others = found["targets"][1:]
     if others:
-        write_line("")
+        writeprintable("")
         rows = [
             [mixture["name"], *(mixture["predictions"][each["name"]]["mean"] for each in others)]
             for mixture in found["mixtures"]
         ]
-        for line in table(["mixture", *(each["name"] for each in others)], rows):
-            write_line(line)
+        for line in table(["mixture", *(printable(each["name"]) for each in others)], rows):
+            writeprintable(line)
     if found["paper"] is not None:
-        write_line("")
+        writeprintable("")
         _write_paper(found["paper"])
     say(
         "gain: predicted improvement over the best measured mixture, ± holds 90 %; distance: share of training prompts "
@@ -471,12 +471,6 @@ def _tell_optimum(found: Mapping[str, Any]) -> None:
 def _prediction(found: Mapping[str, Any]) -> list[Any]:
     give = None if found["gain_std"] is None else 1.645 * found["gain_std"]
     return [found["mean"], f"{found['low']:.4g} to {found['high']:.4g}", found["gain"], give]
-
-
-def _line(text: str) -> str:
-    from curri.cli._output import printable
-
-    return printable(text)
 
 
 # --- report -----------------------------------------------------------------------------------------------------------

@@ -47,7 +47,7 @@ def test_a_file_that_is_no_store(answer: Answer, tmp_path: Path) -> None:
 
 
 def test_an_unexpected_error_is_short_unless_asked(curri: Curri, filled: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def broken(*_: object) -> None:
+    def broken(*_: object, **__: object) -> None:
         raise ZeroDivisionError("oops \x1b[31m")
 
     monkeypatch.setattr("curri.analysis.estimate", broken)
