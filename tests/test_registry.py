@@ -51,7 +51,7 @@ def test_a_listing_holds_both(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_an_unknown_name_is_answered_with_the_nearest(monkeypatch: pytest.MonkeyPatch) -> None:
     install(monkeypatch, PLUGIN)
-    with pytest.raises(UnknownName, match='there is no strategy "mime"; known: .*mine, .*ucb') as caught:
+    with pytest.raises(UnknownName, match=r'there is no strategy "mime"; known: .*mine, .*ucb') as caught:
         registry.strategy("mime")
     assert caught.value.hint == 'did you mean "mine"? `curri strategies` lists them'
     with pytest.raises(UnknownName) as caught:

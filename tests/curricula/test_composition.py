@@ -70,7 +70,7 @@ def test_metrics_and_explanations_are_those_of_both() -> None:
 
 
 def test_what_one_part_alone_can_is_reached_through_the_whole() -> None:
-    both: Any = within(UCB, strategy("vas"))(PromptPool(range(20), ["a", "b"] * 10))
+    both: Any = strategy("ucb/vas")(PromptPool(range(20), ["a", "b"] * 10))
     assert both.arm_weights == pytest.approx({"a": 0.5, "b": 0.5})
     assert both.probes_due == 20
     with pytest.raises(AttributeError, match="`UCBThenVAS` has no attribute `parents`"):
