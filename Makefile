@@ -5,6 +5,7 @@ VENV    ?= .venv
 VENV1   ?= .venv-duckdb1
 DUCKDB1 ?= 1.5.6
 TORCH   ?= torch
+JOBS    ?= auto
 ARGS    ?=
 
 # Folders of tests that meet a store.
@@ -13,7 +14,7 @@ STORED = $(addprefix tests/,analysis cli docs evolution exchange scheduler simul
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-duckdb1 lint bench clean
+.PHONY: help demo test coverage test-duckdb1 lint bench clean
 .NOTPARALLEL:
 
 help: ## Show this list
@@ -28,13 +29,17 @@ demo: $(VENV)/.stamp-core ## Install the core and reasoning-gym, then run `curri
 	@echo "==> Running the demo: $(VENV)/bin/curri demo $(ARGS)"
 	@$(VENV)/bin/curri demo $(ARGS)
 
-test: $(VENV)/.stamp-dev ## Run the whole test suite, with coverage
-	@echo "==> Running the tests with $$($(VENV)/bin/python -c "$$SAY_VERSIONS"), in random order, with coverage."
-	@$(VENV)/bin/python -m pytest --cov=curri --cov-report=term-missing:skip-covered $(ARGS)
+test: $(VENV)/.stamp-dev ## Run the whole test suite
+	@echo "==> Running the tests with $$($(VENV)/bin/python -c "$$SAY_VERSIONS"), in random order, in parallel (JOBS=$(JOBS))."
+	@$(VENV)/bin/python -m pytest -n $(JOBS) $(ARGS)
+
+coverage: $(VENV)/.stamp-dev ## Run the whole test suite with coverage, which takes about twice as long
+	@echo "==> Running the tests with coverage, in parallel (JOBS=$(JOBS))."
+	@$(VENV)/bin/python -m pytest -n $(JOBS) --cov=curri --cov-report=term-missing:skip-covered $(ARGS)
 
 test-duckdb1: $(VENV1)/.stamp-dev ## Run the tests that meet a store on DuckDB 1.x
 	@echo "==> Running the tests that meet a store with $$($(VENV1)/bin/python -c "$$SAY_VERSIONS"), in random order."
-	@$(VENV1)/bin/python -m pytest $(STORED) $(ARGS)
+	@$(VENV1)/bin/python -m pytest -n $(JOBS) $(STORED) $(ARGS)
 
 lint: $(VENV)/.stamp-dev ## Check style, types, and which module imports which
 	@echo "==> Checking the rules of style (ruff check)."
