@@ -95,7 +95,10 @@ def _study(
 ) -> Study:
     from curri.reports.study import Study, read_targets
 
-    wanted = read_targets(target or [], list(source.runs.targets), lower=lower or [], everything=everything)
+    columns = list(source.runs.targets)
+    if everything and not target:  # nobody asked for those with too few scores
+        columns = [name for name in columns if source.runs.measured(name).sum() > 1] or columns
+    wanted = read_targets(target or [], columns, lower=lower or [], everything=everything)
     return Study(runs=source.runs, targets=wanted, **settings)
 
 
@@ -222,6 +225,7 @@ def optimize(
     is. Its weights feed `curri select --strategy modomodo --param weights=@weights.json`.
     """
     from curri.exchange.mixture_runs import write_weights
+    from curri.reports.landscape import trade_offs
     from curri.reports.mixture import finite, recommendation_part
     from curri.reports.paper import paper_or_reason
 
@@ -246,6 +250,7 @@ def optimize(
     with progress("optimize", quiet=as_json) as update:
         _mixtures.teller(study, update)
         found = recommendation_part(study)
+        found["tradeoff"] = finite(trade_offs(study))
         found["notes"] = list(source.notes)
         found["paper"] = finite(paper_or_reason(study)) if algorithm is not None else None
     if output is not None:
@@ -284,6 +289,8 @@ def _tell_optimum(found: Mapping[str, Any]) -> None:
         ]
         for line in table(["mixture", *(printable(each["name"]) for each in others)], rows):
             write_line(line)
+    if found["tradeoff"] is not None:
+        _write_front(found["tradeoff"])
     if found["paper"] is not None:
         write_line("")
         _write_paper(found["paper"])
@@ -291,6 +298,16 @@ def _tell_optimum(found: Mapping[str, Any]) -> None:
         "gain: predicted improvement over the best measured mixture, ± holds 90 %; distance: share of training prompts "
         "that differs from the nearest measured mixture"
     )
+
+
+def _write_front(found: Mapping[str, Any]) -> None:
+    from curri.reports.wording import mixture_in_words
+
+    write_line("")
+    write_line("The predicted front: along it, one target gains only at another's cost.")
+    rows = [[*point["mean"], mixture_in_words(point["weights"])] for point in found["points"]]
+    for line in table([*(printable(name) for name in found["targets"]), "weights"], rows):
+        write_line(line)
 
 
 def _prediction(found: Mapping[str, Any]) -> list[Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -24,6 +25,7 @@ __all__ = [
     "decimals_for",
     "fixed",
     "percent",
+    "visible",
 ]
 
 
@@ -200,6 +202,18 @@ class Page:
                 found += [block] if isinstance(block, Figure) else []
                 found += block.figures if isinstance(block, Figures) else []
         return found
+
+
+def visible(text: str) -> str:
+    r"""A text in which characters that control a screen or turn the direction of reading are written out.
+
+    >>> print(visible("a\u202eb"))
+    a\u202eb
+    """
+    return _CONTROLS.sub(lambda match: f"\\u{ord(match[0]):04x}", text)
+
+
+_CONTROLS = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
 
 
 def decimals_for(spread: float) -> int:

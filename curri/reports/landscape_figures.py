@@ -213,7 +213,7 @@ def _ternary(report: Mapping[str, Any]) -> Figure:
         "Each corner is one dataset alone. Colour is the prediction, yellow being better; circles are measured runs "
         "in the colour of their score; the star is the recommended mixture.",
         [
-            _in_triangle(found["weights"], grid, {"symbol": "hexagon2", "size": 18, "color": found["mean"], **colours}),
+            _in_triangle(found["weights"], grid, {"symbol": "hexagon2", "size": 20, "color": found["mean"], **colours}),
             _in_triangle(
                 [known[row["run"]] for row in runs],
                 measured,
@@ -221,8 +221,8 @@ def _ternary(report: Mapping[str, Any]) -> Figure:
             ),
             _in_triangle([chosen], [f"recommended<br>{_mix(names, chosen)}"], _STAR),
         ],
-        layout(520, ternary=_corners(names), margin={"l": 50, "r": 50, "t": 40, "b": 30}, showlegend=False),
-        narrow={"font.size": 11, "margin": {"l": 35, "r": 35, "t": 40, "b": 20}},
+        layout(520, ternary=_corners(names), margin={"l": 68, "r": 68, "t": 40, "b": 30}, showlegend=False),
+        narrow={"font.size": 11, "margin": {"l": 52, "r": 52, "t": 40, "b": 20}},
         square=540,
         extra=90,
     )

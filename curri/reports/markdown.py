@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Any
 
-from curri.reports.blocks import Bullets, Code, Figure, Figures, Section, Table, Text
+from curri.reports.blocks import Bullets, Code, Figure, Figures, Section, Table, Text, visible
 from curri.reports.sections import mixture_page
 
 if TYPE_CHECKING:
@@ -18,7 +18,7 @@ __all__ = ["render_markdown"]
 LONGEST = 200
 """Rows of a table that are written; the rest are counted."""
 _SPECIAL = re.compile(r"([\\`*_\[\]<>|#~&$])")
-_BREAKS = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]+")
+_BREAKS = re.compile(r"[\t\n\x0b\x0c\r\x85\u2028\u2029]+")
 
 
 def render_markdown(report: Mapping[str, Any]) -> str:
@@ -53,7 +53,7 @@ def _block(block: Block) -> Iterator[str]:
         yield from (f"- {_plain(item)}" for item in block.items)
     elif isinstance(block, Code):
         fence = "`" * max(3, 1 + max((len(run) for run in re.findall("`+", block.text)), default=0))
-        yield from (fence, *block.text.splitlines(), fence)
+        yield from (fence, *map(visible, block.text.splitlines()), fence)
     elif isinstance(block, Table):
         yield from _table(block)
     elif isinstance(block, Figure):
@@ -88,4 +88,4 @@ def _plain(text: str) -> str:
     >>> _plain("a|b <script>")
     'a\\|b \\<script\\>'
     """
-    return _SPECIAL.sub(r"\\\1", _BREAKS.sub(" ", text)).strip()
+    return _SPECIAL.sub(r"\\\1", visible(_BREAKS.sub(" ", text))).strip()

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from curri._version import __version__
 from curri.errors import MissingExtra
+from curri.reports.blocks import visible
 from curri.reports.sections import mixture_page
 
 if TYPE_CHECKING:
@@ -38,10 +39,12 @@ def render_page(report: Mapping[str, Any]) -> str:
         MissingExtra: jinja2 or plotly is not installed.
     """
     jinja2, offline = _extra("jinja2"), _extra("plotly.offline")
+    safe = _extra("markupsafe").Markup
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader(_TEMPLATES),
         autoescape=True,
         undefined=jinja2.StrictUndefined,
+        finalize=_shown,
         trim_blocks=False,
     )
     page = mixture_page(report)
@@ -55,8 +58,8 @@ def render_page(report: Mapping[str, Any]) -> str:
             **_fields(page),
             version=__version__,
             policy=_policy(program, plotly),
-            figures=jinja2.utils.markupsafe.Markup(figures),
-            **{name: jinja2.utils.markupsafe.Markup(text) for name, text in trusted.items()},
+            figures=safe(figures),
+            **{name: safe(text) for name, text in trusted.items()},
         )
     )
 
@@ -75,6 +78,11 @@ def embedded(value: object) -> str:
 
 def _fields(page: Page) -> dict[str, Any]:
     return {name: getattr(page, name) for name in ("title", "kind", "headline", "lead", "facts", "sections", "footer")}
+
+
+def _shown(value: object) -> object:
+    """Texts from the data, with invisible characters written out; what is marked as safe is ours."""
+    return visible(value) if type(value) is str else value
 
 
 def _policy(*programs: str) -> str:

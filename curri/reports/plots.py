@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from curri.reports.blocks import visible
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -80,6 +82,7 @@ def label(name: str, longest: int = LABEL) -> str:
     >>> label("<b>a</b>"), label("a" * 40, 8)
     ('&lt;b&gt;a&lt;/b&gt;', 'aaaaaaa…')
     """
+    name = visible(name)
     short = name if len(name) <= longest else name[: longest - 1] + "…"
     return short.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;").replace("\n", " ")
 

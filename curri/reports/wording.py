@@ -15,6 +15,7 @@ __all__ = ["WIDTH", "deciding", "headline", "lead", "mixture_in_words", "named",
 SHOWN = 6
 """Arms of a mixture that are named in a sentence."""
 _LEAST = 0.005
+_LONGEST = 40
 WIDTH = NormalDist().inv_cdf(0.95)
 """Standard deviations to either side that hold 90 % of a normal distribution."""
 
@@ -118,7 +119,7 @@ def mixture_in_words(weights: Mapping[str, float], shown: int = SHOWN) -> str:
         return f"{_share(1.0 / len(weights))} of each"
     largest = sorted(weights.items(), key=lambda pair: -pair[1])
     named_arms = [(arm, weight) for arm, weight in largest if weight >= _LEAST][:shown]
-    words = [f"{_share(weight)} {quoted(arm) if ',' in arm or ' ' in arm else arm}" for arm, weight in named_arms]
+    words = [f"{_share(weight)} {quoted(arm) if {',', ' '} & set(arm) else _short(arm)}" for arm, weight in named_arms]
     rest = [weight for arm, weight in largest if weight > 0.0][len(named_arms) :]
     if sum(rest) >= _LEAST:
         words.append(f"{_share(sum(rest))} in {len(rest)} other{'s' if len(rest) > 1 else ''}")
@@ -183,4 +184,8 @@ def quoted(name: str) -> str:
     >>> quoted("a")
     '“a”'
     """
-    return f"“{name if len(name) <= 60 else name[:59] + '…'}”"
+    return f"“{_short(name)}”"
+
+
+def _short(name: str) -> str:
+    return name if len(name) <= _LONGEST else name[: _LONGEST - 1] + "…"

@@ -247,6 +247,23 @@ def test_a_report_needs_to_know_what_decides(answer: Answer, runs: Path) -> None
     assert found["tradeoff"]["targets"] == ["score", "other"]
 
 
+def test_optimize_shows_the_trade_off_of_several_targets(curri: Curri, answer: Answer) -> None:
+    curri("mix", "design", "--arms", "easy,hard,odd", "--runs", "12", "--targets", "up,down")
+    fill_in("runs.csv", columns=("up", "down"))
+    words = ("mix", "optimize", "runs.csv", "-t", "up", "-t", "down", *QUICK)
+    found = answer(*words)
+    assert found["tradeoff"]["targets"] == ["up", "down"]
+    assert len(found["tradeoff"]["points"]) > 2
+    assert "The predicted front" in curri(*words).stdout
+
+
+def test_a_column_with_one_score_does_not_stop_a_fit_of_all(answer: Answer, runs: Path) -> None:
+    text = runs.read_text().splitlines()
+    runs.write_text("\n".join([text[0] + ",new", f"{text[1]},1", *(f"{line}," for line in text[2:])]))
+    assert [each["name"] for each in answer("mix", "fit", "runs.csv", *QUICK)["targets"]] == ["score"]
+    assert "at least 2 runs" in answer("mix", "fit", "runs.csv", "-t", "new", code=1)["error"]["message"]
+
+
 # --- errors -----------------------------------------------------------------------------------------------------------
 
 
@@ -280,6 +297,22 @@ def test_every_error_has_one_shape(answer: Answer, runs: Path, words: list[str],
     error = answer("mix", *words, code=code)["error"]
     assert error["code"] == kind
     assert error["message"]
+
+
+def test_the_page_for_users_names_options_that_exist() -> None:
+    import re
+
+    import typer
+
+    from curri.cli import app
+
+    root: Any = typer.main.get_command(app)
+    commands = [*root.commands["mix"].commands.values(), root.commands["select"]]
+    known = {option for command in commands for parameter in command.params for option in parameter.opts}
+    page = (Path(__file__).resolve().parents[2] / "docs" / "mix.md").read_text(encoding="utf-8")
+    named = set(re.findall(r"(?<![\w-])--[a-z][a-z-]*", page))
+    assert len(named) > 20
+    assert named <= known
 
 
 def test_names_are_printed_escaped(curri: Curri, tmp_path: Path) -> None:

@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
@@ -28,10 +28,10 @@ PLAIN = "run,weight:math,weight:code,acc\na,1,0,0.2\nb,0,1,0.3\nc,0.5,0.5,0.4\n"
 def read(tmp_path: Path) -> Read:
     """Reads a text as a file of runs."""
 
-    def reader(text: str | bytes, **options: str) -> RunsFile:
+    def reader(text: str | bytes, **options: Any) -> RunsFile:
         file = tmp_path / "runs.csv"
         file.write_bytes(text if isinstance(text, bytes) else text.encode())
-        return read_runs(file, **options)  # type: ignore[arg-type]
+        return read_runs(file, **options)
 
     return reader
 
@@ -125,7 +125,7 @@ def test_a_column_that_no_target_mentions_may_hold_anything(read: Read) -> None:
     text = "weight:a,weight:b,x,steps\n1,0,2,2000\n0,1,3,2000-step\n"
     with pytest.raises(InvalidData, match='line 3: "2000-step" in column "steps" is not a number'):
         read(text)
-    assert list(read(text, wanted=["total=0.5*x"]).runs.targets) == ["x"]  # type: ignore[arg-type]
+    assert list(read(text, wanted=["total=0.5*x"]).runs.targets) == ["x"]
 
 
 def test_replicates_may_share_a_name(read: Read) -> None:

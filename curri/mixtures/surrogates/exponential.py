@@ -31,7 +31,8 @@ class ExponentialLaw(Surrogate):
     leverage h of the same linearisation: an approximation, exact for linear models.
 
     Args:
-        delta: Huber's δ in the target's units; 0.02 in Olmix's code and 0.02 to 0.05 in that of Data Mixing Laws.
+        delta: Huber's δ in standard deviations of the scores, so that percentages and losses are treated alike. Olmix's
+            code has 0.02 and that of Data Mixing Laws 0.02 to 0.05 in nats, with losses that vary by about 0.4.
         starts: how many values of c each sign starts from.
     """
 
@@ -39,7 +40,7 @@ class ExponentialLaw(Surrogate):
     summary: ClassVar[str] = "Data Mixing Laws, c ± exp(A'w) for each target"
     signs: ClassVar[tuple[float, ...]] = (1.0, -1.0)
 
-    def __init__(self, *, delta: float = 0.02, starts: int = 8) -> None:
+    def __init__(self, *, delta: float = 0.05, starts: int = 8) -> None:
         super().__init__()
         if not 0.0 < delta < np.inf:
             raise InvalidParameter(f"`delta` of `{self.name}` must be a float in (0, inf); got {delta!r}")
@@ -48,11 +49,17 @@ class ExponentialLaw(Surrogate):
         self.delta, self.starts = delta, starts
 
     @classmethod
+    def trusted_runs(cls, m: int) -> int:
+        """Two for each parameter."""
+        return 2 * (m + 1)
+
+    @classmethod
     def minimum_runs(cls, m: int) -> int:
         """As many as it has parameters, m + 1, and one more."""
         return m + 2
 
     def _fit(self, sample: Sample) -> None:
+        self._width = self.delta * float(sample.scores.std() or sample.run_scores.std())
         found = [self._descend(start, sign, sample) for sign in self.signs for start in self._guesses(sample, sign)]
         _, self._sign, self._point = min(found, key=lambda each: each[0])
         slopes = self._slopes(sample.weights) * np.sqrt(sample.counts)[:, None]
@@ -87,9 +94,9 @@ class ExponentialLaw(Surrogate):
         """Mean Huber loss and its gradient."""
         rise = sign * np.exp(np.minimum(sample.weights @ point[:-1], _LARGEST_EXPONENT))
         errors = self._offset(point[-1]) + rise - sample.scores
-        clipped = np.clip(errors, -self.delta, self.delta) * sample.counts / sample.counts.sum()
+        clipped = np.clip(errors, -self._width, self._width) * sample.counts / sample.counts.sum()
         gradient = np.append(sample.weights.T @ (clipped * rise), clipped.sum() * self._offset_slope(point[-1]))
-        return float(clipped @ (errors - 0.5 * np.clip(errors, -self.delta, self.delta))), gradient
+        return float(clipped @ (errors - 0.5 * np.clip(errors, -self._width, self._width))), gradient
 
     def _law(self, point: Floats, rows: Floats) -> Floats:
         exponents = np.minimum(rows @ point[:-1], _LARGEST_EXPONENT)
