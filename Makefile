@@ -12,6 +12,8 @@ ARGS    ?=
 STORED = $(addprefix tests/,analysis cli docs evolution exchange scheduler simulation/test_demo.py store)
 
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
+# Tests run side by side: more threads within each would only wait for one another.
+export OMP_NUM_THREADS ?= 1
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test coverage test-duckdb1 lint bench clean

@@ -196,7 +196,7 @@ def _pair(report: Mapping[str, Any], pair: Mapping[str, Any], place: int, span: 
 
 def _ternary(report: Mapping[str, Any]) -> Figure:
     found, decimals = report["slices"], deciding(report)["decimals"]
-    names = [label(arm, 14) for arm in report["arms"]]
+    names = [label(arm, 11) for arm in report["arms"]]
     grid = [
         f"{_mix(names, row)}<br>{fixed(mean, decimals).text} ± {fixed(WIDTH * std, decimals).text}"
         for row, mean, std in zip(found["weights"], found["mean"], found["std"], strict=True)
@@ -213,7 +213,7 @@ def _ternary(report: Mapping[str, Any]) -> Figure:
         "Each corner is one dataset alone. Colour is the prediction, yellow being better; circles are measured runs "
         "in the colour of their score; the star is the recommended mixture.",
         [
-            _in_triangle(found["weights"], grid, {"symbol": "hexagon2", "size": 20, "color": found["mean"], **colours}),
+            _in_triangle(found["weights"], grid, {"symbol": "hexagon2", "size": 23, "color": found["mean"], **colours}),
             _in_triangle(
                 [known[row["run"]] for row in runs],
                 measured,
