@@ -83,6 +83,16 @@ class OpenRounds:
             if issue.consumer == consumer and self.unsettled(number, part).size
         ]
 
+    def is_told(self, number: int, part: int) -> bool:
+        """Whether every unsettled prompt of a part has all the responses asked for up to and with that part."""
+        round_ = self._rounds[number]
+        wanted: dict[int, int] = {}
+        for issue in round_.issues[: part + 1]:
+            pairs = zip(issue.selection.prompt_ids.tolist(), issue.selection.n_rollouts.tolist(), strict=True)
+            for prompt, n_rollouts in pairs:
+                wanted[prompt] = wanted.get(prompt, 0) + n_rollouts
+        return all(round_.told.get(p, 0) >= wanted[p] for p in self.unsettled(number, part).tolist())
+
     def unsettled(self, number: int, part: int) -> Ints:
         """Unsettled prompts of a part, in the order they were handed out."""
         round_ = self._rounds[number]

@@ -127,6 +127,8 @@ class Scheduler:
             for number, part in self._to_reissue.copy():
                 if after is None or (number == after.round and part > after.part):
                     self._to_reissue.remove((number, part))
+                    if after is not None and self._core.rounds.is_told(number, part):
+                        continue
                     selection = self._core.rounds.again(number, part, self.consumer)
                     if selection is not None:
                         return selection
@@ -152,7 +154,7 @@ class Scheduler:
     def top_up(self, ticket: Ticket) -> Selection | None:
         """Extra rollouts for the prompts of an open round that are still undecided; None when there are none.
 
-        After a reopening first the later parts of that round that were handed out here and not settled.
+        After a reopening first the later parts of that round that were handed out here and not told.
         """
         self._core.check_usable()
         self._core.check_ticket(ticket)
