@@ -39,11 +39,11 @@ OPTIONAL: dict[str, tuple[str, str | None, str]] = {
     "torch": ("2.6", None, "torch"),
     "transformers": ("4.51", None, "hf"),
     "datasets": ("3.6", None, "hf"),
-    "vllm": ("0.8.5", None, "vllm"),
-    "httpx": ("0.28", None, "openai"),
+    "vllm": ("0.20", None, "vllm"),
+    "httpx2": ("2.4", None, "openai"),
     "ray": ("2.46", None, "ray"),
 }
-_ENGINES = ("vllm", "transformers", "httpx")
+_ENGINES = ("vllm", "transformers", "httpx2")
 _LEAST_PYTHON = (3, 11)
 _LARGE_LOG = 1 << 30
 _LITTLE_ROOM, _NO_ROOM = 5 << 30, 256 << 20

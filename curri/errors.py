@@ -8,7 +8,8 @@
     │   ├── InvalidRollouts              rewards, advantages or ids that cannot be used
     │   ├── UnknownPrompt                a prompt id the pool does not hold
     │   ├── UnknownName                  a strategy, arm, run, model … that does not exist
-    │   └── InvalidData                  a file that cannot be read
+    │   ├── InvalidData                  a file that cannot be read
+    │   └── FilterError                  a filter of --where that cannot be read
     ├── PoolExhausted (RuntimeError)     fewer prompts left than asked for
     ├── StateMismatch (ValueError)       a saved state that belongs to something else
     ├── RunMismatch (ValueError)         a run reopened with other parameters
@@ -20,6 +21,8 @@
     │   ├── StoreVersion                 written by another version of curri
     │   ├── StoreUnreadable              damaged, or not a store
     │   └── WriteFailed                  a commit failed; reopening settles what was written
+    ├── VerifierFailed (RuntimeError)    a verifier that cannot score any response
+    ├── EngineError (RuntimeError)       an engine or its server cannot generate
     └── MissingExtra (ImportError)       an optional package is not installed
 
 A message says what is wrong, what was given and what is allowed; ``hint`` holds the command or the setting that helps.
@@ -29,10 +32,16 @@ Every error can be pickled, so that it survives a worker process.
 from __future__ import annotations
 
 import difflib
+import unicodedata
 from typing import TYPE_CHECKING, ClassVar
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
+
+    import numpy as np
+    from numpy.typing import NDArray
+
+_WINDOW = 60
 
 
 class CurriError(Exception):
@@ -89,6 +98,46 @@ class InvalidData(InvalidInput):
     """A file or a row of it cannot be read as what it should be."""
 
     code = "invalid_data"
+
+
+class FilterError(InvalidInput):
+    """A filter that cannot be read; ``pointed`` shows where.
+
+    Args:
+        message: what is wrong, in one line.
+        hint: what helps, or None.
+        text: the filter.
+        position: the character it is about, from 0.
+    """
+
+    code = "invalid_filter"
+
+    def __init__(self, message: str, hint: str | None = None, text: str = "", position: int = 0) -> None:
+        super().__init__(message, hint)
+        self.args = (message, hint, text, position)
+        self.text = text
+        self.position = position
+
+    @property
+    def pointed(self) -> tuple[str, str]:
+        r"""The filter, or the part of it around the place, and a line with a caret under the place.
+
+        >>> import curri.store.filters
+        >>> try:
+        ...     curri.store.filters.Filter.parse('arm = "math"')
+        ... except FilterError as error:
+        ...     print("\n".join(error.pointed))
+        arm = "math"
+            ^
+        """
+        first = max(0, self.position - _WINDOW)
+        last = min(len(self.text), self.position + _WINDOW)
+        before = ("…" if first else "") + _one_line(self.text[first : self.position])
+        after = _one_line(self.text[self.position : last]) + ("…" if last < len(self.text) else "")
+        return before + after, " " * sum(map(_width, before)) + "^"
+
+    def __str__(self) -> str:
+        return "\n  ".join([self.message, *self.pointed, *([f"hint: {self.hint}"] if self.hint else [])])
 
 
 class PoolExhausted(CurriError, RuntimeError):
@@ -163,10 +212,42 @@ class WriteFailed(StoreError):
     code = "write_failed"
 
 
+class VerifierFailed(CurriError, RuntimeError):
+    """A verifier cannot be loaded, or failed for every response it was given."""
+
+    code = "verifier_failed"
+
+
+class EngineError(CurriError, RuntimeError):
+    """What generates responses cannot go on: a server that is down, a model that is not there."""
+
+    code = "engine_error"
+
+
 class MissingExtra(CurriError, ImportError):
     """An optional package is not installed."""
 
     code = "missing_extra"
+
+
+def shown_some(values: Sequence[object] | NDArray[np.generic], most: int = 8) -> str:
+    """The first few of many values, for a message.
+
+    >>> shown_some([3, 5, 7]), shown_some(range(100), most=2)
+    ('3, 5, 7', '0, 1, …')
+    """
+    return ", ".join(str(value) for value in values[:most]) + (", …" if len(values) > most else "")
+
+
+def _one_line(text: str) -> str:
+    return "".join(character if character.isprintable() else " " for character in text)
+
+
+def _width(character: str) -> int:
+    """Columns of a terminal that a character takes."""
+    if unicodedata.combining(character):
+        return 0
+    return 2 if unicodedata.east_asian_width(character) in "WF" else 1
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str | None:

@@ -61,6 +61,8 @@ class Parameter:
             return words[self.type]
         if self.choices:
             return "one of " + ", ".join(f'"{choice}"' for choice in self.choices)
+        if self.type is str:
+            return "a text"
         if self.type is int:
             return f"an int in {self._interval}"
         return f"a float in {self._interval}"
@@ -211,6 +213,11 @@ def switch(*, default: bool, doc: str, symbol: str = "", source: str = "") -> An
 def choice(*, default: str, of: tuple[str, ...], doc: str, symbol: str = "", source: str = "") -> Any:
     """Declare a parameter with a few named values."""
     return _field(Parameter(type=str, default=default, doc=doc, symbol=symbol, source=source, choices=of))
+
+
+def text(*, default: str, doc: str, symbol: str = "", source: str = "") -> Any:
+    """Declare a parameter that is any text."""
+    return _field(Parameter(type=str, default=default, doc=doc, symbol=symbol, source=source))
 
 
 def weights(*, default: None = None, doc: str, symbol: str = "", source: str = "") -> Any:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from curri.errors import InvalidParameter, UnknownPrompt, unknown_name
+from curri.errors import InvalidParameter, UnknownPrompt, shown_some, unknown_name
 from curri.types import prompt_id_array, whole_numbers
 
 if TYPE_CHECKING:
@@ -17,8 +17,6 @@ if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
 
     from curri.types import Bools, Floats, Ints, Prompt, Strings
-
-_SHOWN = 8
 
 
 class PromptPool:
@@ -80,7 +78,7 @@ class PromptPool:
     def _refuse_repeated(self) -> None:
         repeated = self.ids[1:][self.ids[1:] == self.ids[:-1]]
         if repeated.size:
-            shown = ", ".join(str(i) for i in np.unique(repeated)[:_SHOWN])
+            shown = shown_some(np.unique(repeated))
             raise InvalidParameter(f"`ids` of `PromptPool` must be distinct; repeated: {shown}")
 
     def __len__(self) -> int:
@@ -114,9 +112,8 @@ class PromptPool:
         found[inside] = self.ids[rows[inside]] == wanted[inside]
         if not found.all():
             missing = np.unique(wanted[~found])
-            shown = ", ".join(str(i) for i in missing[:_SHOWN]) + (", …" if missing.size > _SHOWN else "")
             raise UnknownPrompt(
-                f"{missing.size} prompt ids are not in the pool of {len(self)} prompts: {shown}",
+                f"{missing.size} prompt ids are not in the pool of {len(self)} prompts: {shown_some(missing)}",
                 hint="ids are the store's own, which `curri select` prints, not row numbers; prompts of another split "
                 "than train, and those that join at the next round, are not in the pool",
             )

@@ -8,14 +8,14 @@ from __future__ import annotations
 
 import dataclasses
 import reprlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol, TypeAlias
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from curri.errors import InvalidParameter, InvalidRollouts, StoreError
+from curri.errors import InvalidParameter, InvalidRollouts, StoreError, shown_some
 
 Ints: TypeAlias = NDArray[np.int64]
 Floats: TypeAlias = NDArray[np.float64]
@@ -28,7 +28,6 @@ Kind: TypeAlias = Literal["train", "probe"]
 LARGEST = 1e150
 """The largest reward or advantage in size: its square, and sums of many, are still floats."""
 LARGEST_COUNT = 2**31 - 1
-_SHOWN = 8
 
 
 class Ticket(NamedTuple):
@@ -306,6 +305,203 @@ class Creator(Protocol):
         ...
 
 
+ScoreStatus: TypeAlias = Literal["ok", "unverifiable", "timeout", "memory", "crashed", "error"]
+"""What became of scoring one response; all but "ok" say nothing about whether the response is right.
+
+"unverifiable": the prompt has no reference answer that the verifier can use; "timeout" and "memory": a limit was
+exceeded; "crashed": the process that scored it died; "error": the verifier raised, or gave no usable number.
+"""
+
+
+class Score(NamedTuple):
+    """What a :class:`Verifier` says of one response.
+
+    Attributes:
+        reward: any finite number, perhaps shaped; NaN unless the status is "ok".
+        solved: 1.0 right, 0.0 wrong, NaN unknown; kept apart from the reward.
+        status: see ``ScoreStatus``.
+        detail: why, in a few words that can be shown and stored; "" where there is nothing to say.
+    """
+
+    reward: float
+    solved: float
+    status: ScoreStatus = "ok"
+    detail: str = ""
+
+
+class Verifier(Protocol):
+    """Scores one response at a time; see ``curri.rollouts.verifiers`` for those that come with curri.
+
+    ``VerifierPool`` runs it with a time and a memory limit and turns what it raises into a status.
+    """
+
+    @property
+    def name(self) -> str:
+        """What it is, with its options, such as "numeric:tolerance=0.001"; part of the cache key."""
+        ...
+
+    @property
+    def version(self) -> str:
+        """Changes with its code and the libraries that it uses; part of the cache key."""
+        ...
+
+    @property
+    def quick(self) -> bool:
+        """Whether it takes microseconds whatever the response, so that it needs no process of its own."""
+        ...
+
+    def score(self, response: str, prompt: Prompt) -> Score:
+        """The score of a response to a prompt."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Sampling:
+    """How responses are drawn. All but ``logprobs`` and ``token_ids`` is part of what a stored response is known by.
+
+    Attributes:
+        temperature: ≥ 0; at 0 every response to a prompt is the same.
+        top_p: in (0, 1]; 1 keeps all tokens.
+        max_tokens: tokens of a response at most; one that reaches them is truncated.
+        stop: texts that end a response and are not part of it.
+        system: a system message to stand before a prompt that has none of its own, or None.
+        seed: of everything random, ≥ 0.
+        other: what else the engine understands, by its own names, such as ``{"top_k": 20}``; JSON.
+        logprobs: whether the log probability of every token is wanted.
+        token_ids: whether the ids of the tokens are wanted.
+
+    Raises:
+        InvalidParameter: a value is outside its range.
+    """
+
+    temperature: float = 1.0
+    top_p: float = 1.0
+    max_tokens: int = 1024
+    stop: tuple[str, ...] = ()
+    system: str | None = None
+    seed: int = 0
+    other: Mapping[str, Any] = field(default_factory=dict)
+    logprobs: bool = False
+    token_ids: bool = False
+
+    def __post_init__(self) -> None:
+        ranges: tuple[tuple[str, str, bool], ...] = (
+            ("temperature", "a number in [0, 100]", 0.0 <= self.temperature <= 100.0),
+            ("top_p", "a number in (0, 1]", 0.0 < self.top_p <= 1.0),
+            ("max_tokens", f"an integer in [1, {LARGEST_COUNT}]", 1 <= self.max_tokens <= LARGEST_COUNT),
+            ("seed", "an integer >= 0", self.seed >= 0),
+            ("stop", "texts that are not empty", all(self.stop)),
+        )
+        for name, allowed, fine in ranges:
+            if not fine:
+                raise InvalidParameter(f"`{name}` of `Sampling` must be {allowed}; got {getattr(self, name)!r}")
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """What an :class:`Engine` is asked for: responses to one prompt.
+
+    Attributes:
+        prompt: the prompt.
+        n: how many responses, ≥ 1.
+        seed: response i of the request is drawn with ``seed + i``, so that it does not matter how many are drawn at a
+            time; in [0, 2**31).
+        sample: number of the first response among those of its prompt, from 0.
+    """
+
+    prompt: Prompt
+    n: int
+    seed: int
+    sample: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Generated:
+    """One response.
+
+    Attributes:
+        text: what was generated, as it came.
+        tokens: how many tokens that was, or None where the engine does not tell.
+        truncated: whether it was cut off at the length limit, which is not the same as wrong.
+        finish: why it ended, in the engine's word: "stop", "length", …
+        token_ids: ids of its tokens, or None.
+        logprobs: natural logarithm of the probability of each of them when it was drawn, or None.
+        weight_version: of the weights it was drawn with, where the engine tells and it may differ from one response to
+            the next; else None.
+        extras: what else the engine said of it; JSON.
+    """
+
+    text: str
+    tokens: int | None
+    truncated: bool
+    finish: str = "stop"
+    token_ids: tuple[int, ...] | None = None
+    logprobs: tuple[float, ...] | None = None
+    weight_version: str | None = None
+    extras: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Answered:
+    """What became of a :class:`Request`.
+
+    Attributes:
+        request: the request.
+        responses: the first ``len(responses)`` of those asked for, in order; all of them unless ``failure`` is there.
+        failure: why the others are missing, in one line, or "".
+    """
+
+    request: Request
+    responses: Sequence[Generated]
+    failure: str = ""
+
+
+class Engine(Protocol):
+    """Generates responses; see ``curri.rollouts.generate``, which scores and stores them.
+
+    Attributes:
+        name: of the engine, such as "vllm".
+        model: what stored rollouts call the model.
+        weight_version: which weights of the model, or "" where it is not known.
+        settings: what besides :class:`Sampling` has an influence on the responses; JSON, no secrets.
+    """
+
+    @property
+    def name(self) -> str: ...  # noqa: D102  see the class
+
+    @property
+    def model(self) -> str: ...  # noqa: D102  see the class
+
+    @property
+    def weight_version(self) -> str: ...  # noqa: D102  see the class
+
+    @property
+    def settings(self) -> Mapping[str, Any]: ...  # noqa: D102  see the class
+
+    def check(self) -> None:
+        """See whether it can work, as far as that costs little; called before the first request.
+
+        Raises:
+            EngineError, MissingExtra: it cannot.
+        """
+        ...
+
+    def generate(self, requests: Iterable[Request], sampling: Sampling) -> Iterator[Answered]:
+        """Answer requests.
+
+        They are taken one by one as there is room, and each is answered once, in any order. Closing the iterator gives
+        up those under way.
+
+        Raises:
+            EngineError: nothing more can be had of it.
+        """
+        ...
+
+    def close(self) -> None:
+        """Let go of models and connections; closing twice is harmless."""
+        ...
+
+
 def whole_numbers(values: ArrayLike) -> Ints | None:
     """A copy of ``values`` as int64, of the same shape; None where one is not a whole number that fits.
 
@@ -409,9 +605,8 @@ def _solved(values: ArrayLike | None, rewards: Floats, prompt_ids: Ints) -> Floa
 def _refuse_where(bad: Bools, prompt_ids: Ints, rule: str) -> None:
     if bad.any():
         ids = np.unique(prompt_ids[bad])
-        shown = ", ".join(str(i) for i in ids[:_SHOWN]) + (", …" if ids.size > _SHOWN else "")
         raise InvalidRollouts(
-            f"{rule}; {int(bad.sum())} of {bad.size} responses break this, of prompts {shown}",
+            f"{rule}; {int(bad.sum())} of {bad.size} responses break this, of prompts {shown_some(ids)}",
             hint="nothing was recorded: mend or drop those responses and tell the rest again",
         )
 

@@ -22,7 +22,7 @@ ROOT = Path(__file__).resolve().parents[1]
 # Import names of what only extras install, with the extra.
 EXTRAS = {
     "datasets": "hf",
-    "httpx": "openai",
+    "httpx2": "openai",
     "jinja2": "report",
     "lightgbm": "mix",
     "math_verify": "verify",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 from importlib.metadata import EntryPoint
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 
@@ -13,7 +13,15 @@ from curri import curricula, registry
 from curri.curricula.base import Curriculum
 from curri.errors import InvalidParameter, UnknownName
 
-PLUGIN = EntryPoint(name="mine", value="curri.curricula.uniform:Uniform", group=registry.ENTRY_POINT_GROUP)
+PLUGIN = EntryPoint(name="mine", value=f"{__name__}:Mine", group=registry.ENTRY_POINT_GROUP)
+
+
+class Mine(curricula.Uniform):
+    name: ClassVar[str] = "mine"
+
+
+class Unfinished(Curriculum):
+    name: ClassVar[str] = "mine"
 
 
 def install(monkeypatch: pytest.MonkeyPatch, *points: EntryPoint) -> list[Any]:
@@ -46,7 +54,8 @@ def test_a_listing_holds_both(monkeypatch: pytest.MonkeyPatch) -> None:
     scans = install(monkeypatch, PLUGIN)
     assert registry.strategy_names() == sorted([*registry.BUILT_IN, "mine"])
     assert scans == [{"group": "curri.strategies"}]
-    assert registry.strategy("mine") is curricula.Uniform
+    assert registry.strategy("mine") is Mine
+    assert registry.plugin_faults() == {}
 
 
 def test_an_unknown_name_is_answered_with_the_nearest(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -59,11 +68,53 @@ def test_an_unknown_name_is_answered_with_the_nearest(monkeypatch: pytest.Monkey
     assert 'did you mean "ucb"?' in str(caught.value.hint)
 
 
-@pytest.mark.parametrize("names", [("ucb",), ("mine", "mine")])
-def test_two_packages_with_one_name_are_refused(monkeypatch: pytest.MonkeyPatch, names: tuple[str, ...]) -> None:
-    install(monkeypatch, *(EntryPoint(name, PLUGIN.value, PLUGIN.group) for name in names))
-    with pytest.raises(InvalidParameter, match=f'two packages offer a strategy "{names[0]}"'):
-        registry.strategy_names()
+def offer(name: str, value: str) -> EntryPoint:
+    return EntryPoint(name, value, registry.ENTRY_POINT_GROUP)
+
+
+def test_the_name_of_a_built_in_strategy_keeps_its_meaning(monkeypatch: pytest.MonkeyPatch) -> None:
+    install(monkeypatch, offer("ucb", PLUGIN.value), PLUGIN)
+    assert registry.strategy("ucb") is curricula.UCB
+    assert registry.strategy_names().count("ucb") == 1
+    (fault,) = registry.plugin_faults().values()
+    assert 'offers a strategy "ucb", which is the name of a built-in one; that one is used' in fault
+
+
+def test_two_packages_with_one_name_are_refused_there_and_only_there(monkeypatch: pytest.MonkeyPatch) -> None:
+    install(monkeypatch, PLUGIN, offer("mine", "elsewhere:Mine"), offer("other", PLUGIN.value))
+    with pytest.raises(InvalidParameter, match='2 packages offer a strategy "mine": '):
+        registry.strategy("mine")
+    assert set(registry.plugin_faults()) == {"mine", "other"}
+    assert {"mine", "ucb"} <= set(registry.strategy_names())
+
+
+def test_a_package_found_twice_counts_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    install(monkeypatch, PLUGIN, PLUGIN)
+    assert registry.strategy("mine") is Mine
+
+
+@pytest.mark.parametrize(
+    ("value", "said"),
+    [
+        ("no_such_module:Mine", "cannot be loaded (ModuleNotFoundError: No module named 'no_such_module')"),
+        (f"{__name__}:Nothing", "cannot be loaded (AttributeError: "),
+        (f"{__name__}:PLUGIN", "is not a subclass of `curri.curricula.Curriculum`"),
+        (f"{__name__}:install", "is not a subclass of `curri.curricula.Curriculum`"),
+        (f"{__name__}:Unfinished", "lacks `_fold`, `_pick`"),
+        ("curri.curricula.uniform:Uniform", 'calls itself "uniform": its `name` must be that of the entry point'),
+    ],
+)
+def test_a_broken_package_is_refused_in_one_line_and_breaks_no_other(
+    monkeypatch: pytest.MonkeyPatch, value: str, said: str
+) -> None:
+    install(monkeypatch, offer("mine", value))
+    with pytest.raises(InvalidParameter) as caught:
+        registry.strategy("mine")
+    assert said in caught.value.message
+    assert "\n" not in caught.value.message
+    assert caught.value.hint
+    assert registry.plugin_faults() == {"mine": caught.value.message}
+    assert registry.strategy("uniform") is curricula.Uniform
 
 
 def test_curricula_are_imported_when_used() -> None:

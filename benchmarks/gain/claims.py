@@ -209,6 +209,19 @@ CLAIMS = (
         reason="it is the control",
     ),
     _claim(
+        "frontier",
+        standard,
+        pool="512 prompts of one data set, as hard as in a recorded run",
+        why="one data set with many prompts solved always or never, ten epochs: the pool of mopps and greso",
+    ),
+    _claim(
+        "frontier",
+        people,
+        variant="12 arms",
+        pool="Knights and Knaves of 3 to 14 people, 12 arms",
+        why="arms that differ much: the pool of ucb",
+    ),
+    _claim(
         "ucb",
         people,
         pool="Knights and Knaves of 3 to 14 people, 12 arms",

@@ -10,6 +10,7 @@ from typing import Any
 import typer
 from typer.core import TyperGroup
 
+from curri.cli._config import place_of
 from curri.cli._output import error_document, say
 from curri.errors import CurriError
 
@@ -90,12 +91,13 @@ def _reported(error: Exception, words: list[str]) -> int:
     if "--debug" in words:
         traceback.print_exception(error)
     if "--json" in words:
-        error_document(code, message, hint)
-        sys.stdout.flush()
-    else:
-        say(f"error: {message}")
-        if hint:
-            say(f"  hint: {hint}")
+        try:
+            error_document(code, message, hint)
+            sys.stdout.flush()
+            return exit_code
+        except OSError:  # a full disk, or nobody there: it is said where it can be
+            _discard_output()
+    say(f"error: {message}", *([f"  hint: {hint}"] if hint else []))
     return exit_code
 
 
@@ -105,7 +107,10 @@ def _described(error: Exception, words: list[str]) -> tuple[str, str, str | None
     if isinstance(error, _USAGE_ERROR):
         context = getattr(error, "ctx", None)
         command = getattr(context, "command_path", "curri")
-        return "usage", error.format_message(), f"{command} --help", EXIT_USAGE  # type: ignore[attr-defined]
+        message = error.format_message()  # type: ignore[attr-defined]
+        name = getattr(getattr(error, "param", None), "name", None)
+        place = None if context is None or name is None else place_of(context, name)
+        return "usage", f"{place}: {message}" if place else message, f"{command} --help", EXIT_USAGE
     if isinstance(error, OSError):
         where = f"{error.filename}: " if error.filename else ""
         return "os_error", f"{where}{error.strerror or error}", None, EXIT_REFUSED

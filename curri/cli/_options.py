@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Annotated, TypeAlias
 
 import typer
 
-from curri.cli._output import say
+from curri.cli import _completion
+from curri.cli._output import ago, say
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -26,9 +27,15 @@ JsonOption: TypeAlias = Annotated[
 DebugOption: TypeAlias = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]
 ModelOption: TypeAlias = Annotated[
     str | None,
-    typer.Option("--model", help="Whose rollouts to learn from; needed where the store has several models'."),
+    typer.Option(
+        "--model",
+        help="Whose rollouts to learn from; needed where the store has several models'.",
+        autocompletion=_completion.models,
+    ),
 ]
-RunOption: TypeAlias = Annotated[str, typer.Option("--run", help="Name of the run.")]
+RunOption: TypeAlias = Annotated[
+    str, typer.Option("--run", help="Name of the run.", autocompletion=_completion.run_names)
+]
 ConsumerOption: TypeAlias = Annotated[
     str, typer.Option("--consumer", help="Who asks; several trainers share a run under different names.")
 ]
@@ -48,12 +55,8 @@ def opened(path: Path, *, create: bool = False, read_only: bool = False) -> Iter
 
     store = open_store(path, create=create, read_only=read_only)
     if store.snapshot_age is not None:
-        say(f"a run holds {path}: this is a copy it published {_ago(store.snapshot_age)}")
+        say(f"a run holds {path}: this is a copy it published {ago(store.snapshot_age)}")
     try:
         yield store
     finally:
         store.close()
-
-
-def _ago(seconds: float) -> str:
-    return f"{seconds:.0f} seconds ago" if seconds < 120 else f"{seconds / 60:.0f} minutes ago"

@@ -169,3 +169,12 @@ def count(number: int, singular: str, plural: str | None = None) -> str:
     ('1 prompt', '2,000 prompts')
     """
     return f"{number:,} {singular if number == 1 else plural or singular + 's'}"
+
+
+def ago(seconds: float) -> str:
+    """How long ago, in words.
+
+    >>> ago(5), ago(600)
+    ('5 seconds ago', '10 minutes ago')
+    """
+    return f"{seconds:.0f} seconds ago" if seconds < 120 else f"{seconds / 60:.0f} minutes ago"

@@ -7,7 +7,9 @@ from typing import TYPE_CHECKING, Annotated, TypeAlias
 
 import typer
 
+from curri.cli import _completion
 from curri.cli._output import say
+from curri.errors import FilterError
 
 if TYPE_CHECKING:
     from curri.store import PromptStore
@@ -16,7 +18,10 @@ if TYPE_CHECKING:
 WhereOption: TypeAlias = Annotated[
     str | None,
     typer.Option(
-        "--where", metavar="FILTER", help="Only these prompts, such as 'arm == \"math\" and pass_rate in 0.2..0.8'."
+        "--where",
+        metavar="FILTER",
+        help="Only these prompts, such as 'arm == \"math\" and pass_rate in 0.2..0.8'.",
+        autocompletion=_completion.filters,
     ),
 ]
 SqlWhereOption: TypeAlias = Annotated[
@@ -29,8 +34,6 @@ SqlWhereOption: TypeAlias = Annotated[
 
 def matching(store: PromptStore, where: str | None, model: str | None = None) -> Ints | None:
     """Ids of the prompts that a filter is true of; None without a filter. A wrong filter is shown with its place."""
-    from curri.store.filters import FilterError
-
     if where is None:
         return None
     try:

@@ -17,14 +17,17 @@ from curri.cli import (
     export,
     ingest,
     mix,
+    plan,
     priors,
     prompts,
     record,
+    report,
     rollouts,
     select,
     store,
     strategies,
 )
+from curri.cli._config import ConfigOption, for_every_command
 from curri.cli._group import CommandLine
 
 _HELP = """
@@ -53,6 +56,8 @@ app.command("ingest", rich_help_panel=_STORE)(ingest.ingest)
 app.add_typer(rollouts.app, name="rollouts", rich_help_panel=_STORE)
 app.add_typer(priors.app, name="priors", rich_help_panel=_STORE)
 app.command("estimate", rich_help_panel=_STORE)(estimate.estimate)
+app.command("plan", rich_help_panel=_STORE)(plan.plan)
+app.command("report", rich_help_panel=_STORE)(report.report)
 app.add_typer(prompts.app, name="prompts", rich_help_panel=_STORE)
 app.command("export", rich_help_panel=_STORE)(export.export)
 app.add_typer(store.app, name="store", rich_help_panel=_STORE)
@@ -63,6 +68,9 @@ app.add_typer(mix.app, name="mix", rich_help_panel=_REST)
 app.command("strategies", rich_help_panel=_REST)(strategies.strategies)
 app.command("doctor", rich_help_panel=_REST)(doctor.doctor)
 app.command("demo", rich_help_panel=_REST)(demo.demo)
+
+
+for_every_command(app)
 
 
 def _show_version(wanted: bool) -> None:
@@ -76,6 +84,7 @@ def _before_every_command(
     version: Annotated[
         bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version.")
     ] = False,
+    config: ConfigOption = None,
 ) -> None:
     """See ``_HELP``: the help of the application is given there."""
 

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from curri.cli._options import DebugOption, JsonOption
+from curri.cli._config import resolved
+from curri.cli._options import DebugOption, JsonOption, opened
 from curri.cli._output import document, say, write_line
 
 if TYPE_CHECKING:
@@ -27,6 +28,7 @@ _STAGES = {"ingest": "making prompts", "ucb": "ucb picks", "uniform": "uniform p
 
 
 def demo(
+    ctx: typer.Context,
     folder: Annotated[
         Path, typer.Option("--folder", help="Where the demo's store goes; that of an earlier demo is replaced.")
     ] = Path("demo"),
@@ -44,15 +46,24 @@ def demo(
 
     run = partial(run_demo, folder, rounds=rounds, batch=batch, size=size, seed=seed)
     if as_json:
-        document(run().as_json())
+        result = run()
+        _keep_config(result, resolved(ctx))
+        document(result.as_json())
         return
     say("Reasoning tasks of different difficulty, a simulated solver that learns, two strategies: ucb and uniform.")
     with _shown() as progress:
         result = run(progress=progress, echo=say)
+    _keep_config(result, resolved(ctx))
     say("")
     for line in _page(result):
         write_line(line)
     say("", "Try next:", *(f"  {command}" for command in _commands(result)))
+
+
+def _keep_config(result: DemoResult, config: dict[str, Any]) -> None:
+    with opened(Path(result.store)) as store:
+        for name in store.runs.names():
+            store.runs.keep_config(store.runs.get(name).run_id, config)
 
 
 def _page(result: DemoResult) -> list[str]:

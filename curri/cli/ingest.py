@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from curri.cli import _completion
 from curri.cli._group import EXIT_PARTLY
 from curri.cli._options import DEFAULT_STORE, DebugOption, JsonOption, RejectedOption, StoreOption, opened
 from curri.cli._output import count, document, progress, say, table
@@ -36,7 +37,12 @@ def ingest(
         str, typer.Option(help='Prompts of a split other than "train" are never selected.')
     ] = "split",
     arm: Annotated[
-        str | None, typer.Option(help="Arm of prompts that name none.", show_default="the file's name, or the task")
+        str | None,
+        typer.Option(
+            help="Arm of prompts that name none.",
+            show_default="the file's name, or the task",
+            autocompletion=_completion.arms,
+        ),
     ] = None,
     chat_json: Annotated[
         bool, typer.Option("--chat-json", help="The prompt column holds chat messages as JSON text.")

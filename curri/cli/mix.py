@@ -36,6 +36,7 @@ from curri.cli._mixtures import (
 )
 from curri.cli._options import DEFAULT_STORE, DebugOption, JsonOption
 from curri.cli._output import count, document, printable, progress, say, table, write_line
+from curri.cli._reports import ReportFormatOption, ReportOutputOption, deliver, report_format
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -47,9 +48,6 @@ app = typer.Typer(
     help="Find the mixture of datasets to train on: plan proxy runs, predict mixtures, choose one, write the report.",
     no_args_is_help=True,
 )
-
-_FORMATS = {".html": "html", ".htm": "html", ".md": "md", ".json": "json"}
-
 
 app.command("design")(design)
 
@@ -93,7 +91,8 @@ def fit(
 def _study(
     source: RunsFile, target: list[str] | None, lower: list[str] | None, *, everything: bool = False, **settings: Any
 ) -> Study:
-    from curri.reports.study import Study, read_targets
+    from curri.mixtures import read_targets
+    from curri.reports.study import Study
 
     columns = list(source.runs.targets)
     if everything and not target:  # nobody asked for those with too few scores
@@ -225,8 +224,9 @@ def optimize(
     is. Its weights feed `curri select --strategy modomodo --param weights=@weights.json`.
     """
     from curri.exchange.mixture_runs import write_weights
+    from curri.reports.documents import finite
     from curri.reports.landscape import trade_offs
-    from curri.reports.mixture import finite, recommendation_part
+    from curri.reports.mixture import recommendation_part
     from curri.reports.paper import paper_or_reason
 
     _mixtures.check_algorithm(algorithm)
@@ -342,13 +342,8 @@ def report(
     candidates: CountOption = 5,
     guard: GuardOption = 1.0,
     seed: SeedOption = 0,
-    output: Annotated[
-        Path | None,
-        typer.Option("-o", "--output", help="The file to write (- for standard output).", show_default="report.html"),
-    ] = None,
-    format: Annotated[
-        str | None, typer.Option("--format", help="html, md or json.", show_default="by the file's ending, else html")
-    ] = None,
+    output: ReportOutputOption = None,
+    format: ReportFormatOption = None,
     store: MixStoreOption = DEFAULT_STORE,
     as_json: JsonOption = False,
     debug: DebugOption = False,
@@ -357,11 +352,10 @@ def report(
 
     The same content is to be had as Markdown and as JSON.
     """
-    from curri.exchange.mixture_runs import write_text
     from curri.reports import mixture_report
 
     _mixtures.check_algorithm(algorithm)
-    kind = _format(format, output)
+    kind = report_format(format, output)
     source = _mixtures.read_runs_file(
         runs, scores=scores, on=on, arms=arms, columns=columns, wanted=target, names=names
     )
@@ -400,27 +394,4 @@ def report(
     with progress("report", quiet=as_json) as update:
         _mixtures.teller(study, update)
         found = mixture_report(study, source, settings, paper=algorithm is not None)
-    target_file = output or (None if as_json else Path("report." + kind))
-    if target_file is not None:
-        write_text(_rendered(found, kind), target_file)
-    if as_json:
-        document({**found, "output": None if target_file is None else str(target_file)})
-    elif str(target_file) != "-":
-        say(found["headline"], f"wrote {target_file}")
-
-
-def _format(asked: str | None, output: Path | None) -> str:
-    found = asked or (_FORMATS.get(output.suffix.casefold(), "html") if output is not None else "html")
-    if found not in _FORMATS.values():
-        raise typer.BadParameter(f"--format must be html, md or json; got {found}")
-    return found
-
-
-def _rendered(found: Mapping[str, Any], kind: str) -> str:
-    import json
-
-    from curri.reports import render_markdown, render_page
-
-    if kind == "json":
-        return json.dumps(found, ensure_ascii=False, allow_nan=False, indent=1) + "\n"
-    return render_markdown(found) if kind == "md" else render_page(found)
+    deliver(found, kind, output, as_json=as_json)

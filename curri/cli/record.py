@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -16,8 +17,10 @@ from curri.cli._options import (
     opened,
 )
 from curri.cli._output import count, document, say
+from curri.errors import shown_some
 
-_SHOWN = 8
+if TYPE_CHECKING:
+    from curri.scheduler import MetricsWriter
 
 
 def record(
@@ -35,6 +38,15 @@ def record(
             help="More results of these prompts follow. Give rows a rollout_id: else a repeat counts twice.",
         ),
     ] = False,
+    metrics: Annotated[
+        Path | None,
+        typer.Option(
+            "--metrics",
+            metavar="FILE",
+            help="Append the run's numbers to this JSON Lines file when a round closes; docs/metrics.md explains them.",
+            show_default=False,
+        ),
+    ] = None,
     consumer: ConsumerOption = "main",
     store: StoreOption = DEFAULT_STORE,
     as_json: JsonOption = False,
@@ -53,7 +65,7 @@ def record(
     unissued: list[int] = []
     closed: list[int] = []
     with opened(store) as opened_store:
-        scheduler = Scheduler(opened_store, run=run, consumer=consumer)
+        scheduler = Scheduler(opened_store, run=run, consumer=consumer, writers=_writers(metrics, run))
         for part in parts:
             scheduler.refuse_unplaceable(part.prompt_ids, part.round)
         for part in parts:
@@ -76,9 +88,17 @@ def record(
         return
     say(f"{run}: {count(new, 'response')} recorded" + (f", {repeated:,} were there already" if repeated else ""))
     if unissued:
-        ids = ", ".join(map(str, unissued[:_SHOWN])) + (", …" if len(unissued) > _SHOWN else "")
-        say(f"  {count(len(unissued), 'prompt')} late or never handed out, counted as evidence only: {ids}")
+        late = count(len(unissued), "prompt")
+        say(f"  {late} late or never handed out, counted as evidence only: {shown_some(unissued)}")
     for number in closed:
         say(f"  round {number} is closed")
     if not closed and new:
         say(f"  round {round_} stays open: some of its prompts have no results yet")
+
+
+def _writers(metrics: Path | None, run: str) -> list[MetricsWriter]:
+    if metrics is None:
+        return []
+    from curri.integrations.metrics import JsonLinesWriter
+
+    return [JsonLinesWriter(metrics, run=run)]

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import functools
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from curri.cli import _completion, _config
 from curri.cli._options import (
     DEFAULT_STORE,
     ConsumerOption,
@@ -27,20 +29,35 @@ if TYPE_CHECKING:
 
 
 def select(
+    ctx: typer.Context,
     n: Annotated[
         int | None, typer.Option("-n", "--number", min=1, help="How many prompts.", show_default=False)
     ] = None,
     strategy: Annotated[
         str | None,
         typer.Option(
-            "--strategy", "-s", help="Which strategy picks; `curri strategies` lists them. A run keeps its own."
+            "--strategy",
+            "-s",
+            help="Which strategy picks; `curri strategies` lists them. A run keeps its own.",
+            autocompletion=_completion.strategies,
         ),
     ] = None,
     within: Annotated[
         str | None,
-        typer.Option("--within", help="Another strategy that picks inside an arm; --strategy then splits over arms."),
+        typer.Option(
+            "--within",
+            help="Another strategy that picks inside an arm; --strategy then splits over arms.",
+            autocompletion=_completion.strategies,
+        ),
     ] = None,
-    run: Annotated[str | None, typer.Option("--run", help="Name of the run; without one, nothing is stored.")] = None,
+    run: Annotated[
+        str | None,
+        typer.Option(
+            "--run",
+            help="Name of the run; without one, nothing is stored.",
+            autocompletion=_completion.run_names,
+        ),
+    ] = None,
     seed: Annotated[int | None, typer.Option("--seed", help="Seed of every random decision.", show_default="0")] = None,
     parameter: Annotated[
         list[str] | None,
@@ -50,6 +67,7 @@ def select(
             metavar="NAME=VALUE",
             help="A parameter of the strategy; may be repeated. NAME=@FILE reads the value from a file; "
             "parameters of --within start with within_.",
+            autocompletion=_completion.parameters,
         ),
     ] = None,
     where: WhereOption = None,
@@ -94,7 +112,8 @@ def select(
             _top_up(opened_store, output, run=str(run), consumer=consumer, as_json=as_json)
             return
         name = _strategy_name(opened_store, strategy, run)
-        parameters = _parameters(name, parameter or [], seed)
+        with _config.placed(ctx, "parameter"):
+            parameters = _parameters(name, parameter or [], seed)
         started = None if run is None else opened_store.runs.find(run)
         wanted = matching(opened_store, where, started.evidence_model if started and not model else model)
         how: dict[str, Any] = {"kind": "probe" if probe else "train", "among": wanted}
@@ -102,7 +121,7 @@ def select(
             selection = _pick(opened_store, name, n or 0, model=model, parameters=parameters, **how)
         else:
             asked = {"run": run, "consumer": consumer, "model": model, **parameters}
-            ask = _look_ahead if dry_run else _ask
+            ask = _look_ahead if dry_run else functools.partial(_ask, config=_config.resolved(ctx))
             selection = ask(opened_store, strategy, n or 0, how, reissue=not next_, asked=asked)
         _hand_out(selection, output, run=run, as_json=as_json, dry_run=dry_run)
 
@@ -164,11 +183,22 @@ def _pick(store: PromptStore, strategy: str, n: int, **how: Any) -> Selection:
 
 
 def _ask(
-    store: PromptStore, strategy: str | None, n: int, how: dict[str, Any], *, reissue: bool, asked: dict[str, Any]
+    store: PromptStore,
+    strategy: str | None,
+    n: int,
+    how: dict[str, Any],
+    *,
+    reissue: bool,
+    asked: dict[str, Any],
+    config: dict[str, Any],
 ) -> Selection:
     from curri.scheduler import Scheduler
 
-    return Scheduler(store, strategy, **asked).ask(n, reissue=reissue, **how)
+    is_new = store.runs.find(asked["run"]) is None
+    scheduler = Scheduler(store, strategy, **asked)
+    if is_new:
+        store.runs.keep_config(scheduler.run.run_id, config)
+    return scheduler.ask(n, reissue=reissue, **how)
 
 
 def _look_ahead(

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from curri.cli import _completion, _config
 from curri.cli._group import EXIT_REFUSED
 from curri.cli._options import DEFAULT_STORE, DebugOption, JsonOption, StoreOption, opened
-from curri.cli._output import count, document, say, table, write_line
+from curri.cli._output import ago, count, document, printable, say, shown, table, write_line
 
 if TYPE_CHECKING:
     from curri.store.repair import Repaired
@@ -32,13 +34,50 @@ def init(store: StoreOption = DEFAULT_STORE, as_json: JsonOption = False, debug:
 
 
 @app.command("info")
-def info(store: StoreOption = DEFAULT_STORE, as_json: JsonOption = False, debug: DebugOption = False) -> None:
+def info(
+    run: Annotated[
+        str | None,
+        typer.Argument(
+            metavar="RUN",
+            help="Show this run: its parameters, and how curri was configured when it was made.",
+            show_default=False,
+            autocompletion=_completion.run_names,
+        ),
+    ] = None,
+    store: StoreOption = DEFAULT_STORE,
+    as_json: JsonOption = False,
+    debug: DebugOption = False,
+) -> None:
     """Show what a store holds."""
     with opened(store, read_only=True) as opened_store:
-        found = _summary(opened_store)
+        found = _summary(opened_store) if run is None else _run_summary(opened_store, run)
     if as_json:
         document(found)
+    elif run is None:
+        _show_store(found, store)
+    else:
+        _show_run(found)
+
+
+def _show_run(found: dict[str, Any]) -> None:
+    facts = {"run": "name", "strategy": "strategy", "evidence": "evidence_model", "rounds": "rounds"}
+    for title, key in (facts | {each: each for each in ("issued", "trained", "dropped", "in_flight")}).items():
+        write_line(f"{title.replace('_', ' '):9}  {shown(found[key])}")
+    write_line("")
+    _write_table(["parameter", "value"], [[name, json.dumps(value)] for name, value in found["parameters"].items()])
+    write_line("")
+    config = found["config"]
+    if config is None:
+        write_line("not made by the command line, so that no options are known")
         return
+    file = f" --config {config['file']}" if config["file"] else ""
+    given = {name: each for name, each in config["options"].items() if each["origin"] != "default"}
+    write_line(f"made by curri {printable(config['command'] + file)}; options not shown were at their defaults")
+    for line in _config.lines({"options": given}):
+        write_line(line)
+
+
+def _show_store(found: dict[str, Any], store: Path) -> None:
     write_line(f"store    {store}, {found['bytes'] / 1e6:,.1f} MB, schema {found['schema_version']}")
     write_line(f"prompts  {found['prompts']:,}, {found['retired']:,} of them retired, in {count(found['arms'], 'arm')}")
     for title, rows in (("split", found["splits"]), ("model", found["models"])):
@@ -172,11 +211,6 @@ def migrate(store: StoreOption = DEFAULT_STORE, as_json: JsonOption = False, deb
         say(f"{store}: from schema version {done.before} to {done.after}; as it was: {done.backup}", *done.steps)
 
 
-def ago(seconds: float) -> str:
-    """How long ago, in words."""
-    return f"{seconds:.0f} seconds ago" if seconds < 120 else f"{seconds / 60:.0f} minutes ago"
-
-
 def _write_table(headings: list[str], rows: list[list[Any]]) -> None:
     for line in table(headings, rows):
         write_line(line)
@@ -211,6 +245,7 @@ def _run_summary(store: Any, name: str) -> dict[str, Any]:
         "strategy": run.strategy,
         "evidence_model": run.evidence_model,
         "parameters": run.parameters,
+        "config": store.runs.config(run.run_id),
         "rounds": int(rounds),
         **{event: events.get(event, 0) for event in ("issued", "trained", "dropped", "observed", "lost")},
         "in_flight": int(store.runs.in_flight(run.run_id).size),

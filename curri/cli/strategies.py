@@ -6,29 +6,37 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from curri.cli import _completion
 from curri.cli._options import DebugOption, JsonOption
-from curri.cli._output import document, table, write_line
+from curri.cli._output import document, say, table, write_line
 
 if TYPE_CHECKING:
     from curri.parameters import Parameter
 
 
 def strategies(
-    name: Annotated[str | None, typer.Argument(help="Show the parameters of this one.", show_default=False)] = None,
+    name: Annotated[
+        str | None,
+        typer.Argument(
+            help="Show the parameters of this one.", show_default=False, autocompletion=_completion.strategies
+        ),
+    ] = None,
     as_json: JsonOption = False,
     debug: DebugOption = False,
 ) -> None:
     """List the strategies, or show one with its parameters."""
-    from curri.registry import strategy, strategy_names
+    from curri.registry import BUILT_IN, plugin_faults, strategy, strategy_names
 
     if name is not None:
         _show_one(strategy(name), name, as_json=as_json)
         return
-    known = {each: strategy(each) for each in strategy_names()}
+    faults = plugin_faults()
+    known = {each: strategy(each) for each in strategy_names() if each in BUILT_IN or each not in faults}
     if as_json:
         listed = [{"name": each, "summary": owner.summary, "source": owner.source} for each, owner in known.items()]
-        document({"strategies": listed})
+        document({"strategies": listed, "faults": list(faults.values())})
         return
+    say(*faults.values())
     rows = [[each, owner.summary, owner.source] for each, owner in known.items()]
     for line in table(["name", "what it does", "source"], rows):
         write_line(line)

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from curri.curricula.eva import Eva as Eva
     from curri.curricula.evidence import Evidence as Evidence
     from curri.curricula.evidence import Groups as Groups
+    from curri.curricula.frontier import Frontier as Frontier
     from curri.curricula.greso import GRESO as GRESO
     from curri.curricula.learning_progress import LearningProgress as LearningProgress
     from curri.curricula.modomodo import MoDoMoDo as MoDoMoDo

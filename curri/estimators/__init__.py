@@ -4,8 +4,17 @@ from __future__ import annotations
 
 from curri.estimators.advantage_window import AdvantageWindow
 from curri.estimators.advantages import group_advantages
+from curri.estimators.beta_fit import fit_beta
 from curri.estimators.decayed_pass_rate import DecayedPassRate
 from curri.estimators.diversity import distinct_n, mean_edit_distance, self_bleu
+from curri.estimators.drifting_logit import (
+    Drift,
+    LogitUpdate,
+    expected_live_gains,
+    expected_pass_rate,
+    update_logit,
+)
+from curri.estimators.first_contact import FirstContact, prior_logit
 from curri.estimators.informativeness import (
     INFORMATIVENESS,
     group_informativeness,
@@ -16,6 +25,7 @@ from curri.estimators.informativeness import (
 from curri.estimators.pass_rate import PassRate
 from curri.estimators.pool_baseline import pool_baseline_advantages
 from curri.estimators.promotion import momentum_weights, outcome_variance, variance_promotion_weights
+from curri.estimators.score_table import ScoreTable
 from curri.estimators.scores import RateScore, expected_rate_score, rate_score, rate_score_range
 from curri.estimators.ucb import ucb_scores
 from curri.estimators.value_accuracy import effective_ratio, explained_variance, rollout_equivalent
@@ -24,12 +34,19 @@ __all__ = [
     "INFORMATIVENESS",
     "AdvantageWindow",
     "DecayedPassRate",
+    "Drift",
+    "FirstContact",
+    "LogitUpdate",
     "PassRate",
     "RateScore",
+    "ScoreTable",
     "distinct_n",
     "effective_ratio",
+    "expected_live_gains",
+    "expected_pass_rate",
     "expected_rate_score",
     "explained_variance",
+    "fit_beta",
     "group_advantages",
     "group_informativeness",
     "informativeness",
@@ -38,11 +55,13 @@ __all__ = [
     "momentum_weights",
     "outcome_variance",
     "pool_baseline_advantages",
+    "prior_logit",
     "rate_score",
     "rate_score_range",
     "rollout_equivalent",
     "self_bleu",
     "topic_blend",
     "ucb_scores",
+    "update_logit",
     "variance_promotion_weights",
 ]

@@ -28,6 +28,7 @@ TOO_DEEP = "not usable: lists and objects are nested too deeply"
 
 UTF16 = "convert it first: iconv -f UTF-16 -t UTF-8 FILE"
 
+_GZIP = b"\x1f\x8b"
 _SHOWN = 400
 _SKIP = 1 << 20
 
@@ -137,9 +138,17 @@ class JsonLines:
                 self._skip_line()
                 continue
             if number == 1:
+                self._refuse_if_no_text(line)
                 line = line.removeprefix(b"\xef\xbb\xbf")  # a byte order mark is not part of the row
             if line.strip():
                 yield parsed_row(number, line.rstrip(b"\r\n"))
+
+    def _refuse_if_no_text(self, line: bytes) -> None:
+        """Say of the whole file what would else be said of every line of it."""
+        if line.startswith(_GZIP):
+            raise InvalidData(f"{self.name} is compressed", hint="unpack it first: gunzip FILE")
+        if line.startswith((b"\xff\xfe", b"\xfe\xff")) or b"\0" in line[:2]:
+            raise InvalidData(f"{self.name} is not UTF-8", hint=UTF16)
 
     def _skip_line(self) -> None:
         while part := self._stream.readline(_SKIP):

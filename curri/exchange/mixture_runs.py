@@ -398,7 +398,10 @@ def _rows_with_weights(table: _Table, arms: Sequence[str], notes: list[str]) -> 
     places = [table.place(column) for column in arms]
     rows = [row for row in table.rows if any(row[1][place].casefold() not in _MISSING for place in places)]
     if not rows:
-        raise InvalidData(f"{table.name} has no row with weights")
+        raise InvalidData(
+            f"{table.name} has no row with weights",
+            hint="a row a run: its weights and its scores; curri mix design writes a file to fill in",
+        )
     left_out = len(table.rows) - len(rows)
     if left_out:
         notes.append(f"{left_out} of {len(table.rows)} rows have no weights and are left out")

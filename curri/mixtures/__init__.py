@@ -24,7 +24,7 @@ from curri.mixtures.recommend import Candidate, Recommendation, candidates, reco
 from curri.mixtures.runs import Runs
 from curri.mixtures.simplex import Metric, hellinger, kl_divergence, project, total_variation
 from curri.mixtures.surrogates import SURROGATES, Surrogate, make_surrogate
-from curri.mixtures.targets import Target, parse_target
+from curri.mixtures.targets import Target, expanded_parts, parse_target, read_targets
 from curri.mixtures.tradeoff import TradeOff, pareto_front, trade_off
 
 __all__ = [
@@ -57,6 +57,7 @@ __all__ = [
     "dirichlet_design",
     "effects",
     "exhaustion",
+    "expanded_parts",
     "fit",
     "hellinger",
     "kl_divergence",
@@ -71,6 +72,7 @@ __all__ = [
     "project",
     "quadratic_optimum",
     "quality_of",
+    "read_targets",
     "recommend",
     "replicate_noise",
     "seed_design",

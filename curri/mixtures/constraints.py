@@ -36,6 +36,8 @@ class Constraints:
         radius: how far from the nearest centre a mixture may be, in (0, 1], or None.
         metric: "tv" (total variation) or "hellinger".
         centres: what the radius is measured from, shape (K, m), or None.
+        anchors: for each centre an allowed mixture inside the radius, on the way to which everything is allowed; the
+            centre itself where it keeps the bounds; shape (K, m), or None.
     """
 
     lower: Floats
@@ -45,6 +47,7 @@ class Constraints:
     radius: float | None = None
     metric: Metric = "tv"
     centres: Floats | None = None
+    anchors: Floats | None = None
 
     @property
     def m(self) -> int:
@@ -67,25 +70,27 @@ class Constraints:
     def bring(self, weights: ArrayLike) -> Floats:
         """Mixtures moved to where they are allowed: onto the bounds, then towards the nearest centre; shape (R, m)."""
         rows = project(weights, self.lower, self.upper)
-        if self.radius is None or self.centres is None:
+        if self.radius is None or self.centres is None or self.anchors is None:
             return rows
         away = distances(rows, self.centres, self.metric)
-        nearest = self.centres[away.argmin(axis=1)]
-        share = np.ones(len(rows))
-        outside = away.min(axis=1) > self.radius
-        if outside.any():
-            share[outside] = self._share(rows[outside], nearest[outside])
-        return np.asarray(nearest + share[:, None] * (rows - nearest))
+        outside = np.flatnonzero(away.min(axis=1) > self.radius)
+        if len(outside):
+            nearest = away[outside].argmin(axis=1)
+            rows[outside] = self._on_the_way(self.anchors[nearest], rows[outside], self.centres[nearest])
+        return rows
 
-    def _share(self, rows: Floats, centres: Floats) -> Floats:
-        """How much of the way from the centre is inside the radius, by bisection."""
+    def _on_the_way(self, anchors: Floats, rows: Floats, centres: Floats) -> Floats:
+        """The last points on the straight ways from the anchors to the rows that are inside the radius, by bisection.
+
+        What is within a distance of a centre is convex, so all points before the last one are inside too.
+        """
         low, high = np.zeros(len(rows)), np.ones(len(rows))
         for _ in range(_HALVINGS):
             middle = (low + high) / 2.0
-            there = centres + middle[:, None] * (rows - centres)
+            there = anchors + middle[:, None] * (rows - anchors)
             near = _paired(there, centres, self.metric) <= (self.radius or 0.0)
             low, high = np.where(near, middle, low), np.where(near, high, middle)
-        return low
+        return np.asarray(anchors + low[:, None] * (rows - anchors))
 
     def penalty(self, weights: ArrayLike) -> Floats:
         """λ·KL(w ‖ prior) of each mixture, shape (R,)."""
@@ -128,7 +133,8 @@ def constraints(
         prior: the mixture to stay near: that of the penalty, and the centre of the radius when no others are given.
         kl: λ ≥ 0, in units of the target: how much of it a nat of divergence from the prior costs (Olmix: 0.05). Above
             0, arms that the prior lacks get nothing: the divergence would be infinite.
-        radius: trust region: how far from the nearest centre a mixture may be, in (0, 1].
+        radius: trust region: how far from the nearest centre a mixture may be, in (0, 1]. Centres count where they are,
+            also outside the bounds; those too far from the bounds for any allowed mixture drop out.
         metric: of the radius, "tv" or "hellinger".
         centres: mixtures that are trusted, such as the measured ones, shape (K, m).
 
@@ -161,9 +167,17 @@ def constraints(
     around = near if centres is None else checked_mixtures(centres, owner="centres", arms=len(arms))
     if around is None:
         raise InvalidParameter("`radius` needs mixtures to measure from: `centres` or a `prior`")
-    # A centre outside the bounds is moved to them, so that the way to it stays allowed.
-    inside = np.unique(project(around, lower, upper).round(12), axis=0)
-    return Constraints(lower, upper, near, float(kl), float(radius), metric, inside)
+    # The mixture within the bounds that is nearest to a centre, in the Euclidean sense, is nearest in total variation too.
+    anchors = project(around, lower, upper)
+    apart = _paired(anchors, around, metric)
+    near_enough = apart <= radius + _SLACK
+    if not near_enough.any():
+        raise InvalidParameter(
+            f"no mixture keeps the bounds and is within {radius:g} of one that is trusted; the nearest is "
+            f"{apart.min():.3g} away",
+            hint="widen the radius or the bounds",
+        )
+    return Constraints(lower, upper, near, float(kl), float(radius), metric, around[near_enough], anchors[near_enough])
 
 
 def _by_arm(arms: Sequence[str], given: Mapping[str, float] | None, default: float, what: str) -> Floats:

@@ -13,7 +13,7 @@ from curri.mixtures.surrogates import log_density
 if TYPE_CHECKING:
     from curri.types import Floats
 
-__all__ = ["Quality", "normal_quantile", "quality_of"]
+__all__ = ["Quality", "normal_quantile", "quality_of", "rank_correlation"]
 
 LEVELS = (0.5, 0.8, 0.95)
 """Intervals whose coverage is reported."""
@@ -65,7 +65,7 @@ def quality_of(scores: Floats, means: Floats, stds: Floats) -> Quality:
         runs=len(scores),
         r2=1.0 - float(np.square(errors).sum()) / spread if spread > 0.0 else math.nan,
         rmse=float(np.sqrt(np.square(errors).mean())),
-        spearman=_rank_correlation(scores, means),
+        spearman=rank_correlation(scores, means),
         log_density=float(log_density(scores, means, safe).mean()),
         beats_mean=_beats_mean(scores, errors),
         coverage={level: float((errors <= normal_quantile(level) * stds + 1e-300).mean()) for level in LEVELS},
@@ -95,7 +95,14 @@ def normal_quantile(level: float) -> float:
     return (low + high) / 2.0
 
 
-def _rank_correlation(a: Floats, b: Floats) -> float:
+def rank_correlation(a: Floats, b: Floats) -> float:
+    """Spearman's, ties sharing their mean rank; NaN where all values of one side are equal.
+
+    Example:
+        >>> rank_correlation(np.array([1.0, 2.0, 3.0]), np.array([0.1, 5.0, 0.2]))
+        0.5
+
+    """
     first, second = (_ranks(values) for values in (a, b))
     if np.ptp(first) == 0.0 or np.ptp(second) == 0.0:
         return math.nan

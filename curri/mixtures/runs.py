@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 __all__ = ["Runs", "distinct_rows"]
 
 _SHOWN = 5
+LARGEST = 1e100
+"""Of scores: sums of their squares must stay finite."""
 _EXACT = 1e-9
 _WORTH_TELLING = 1e-5
 _DECIMALS = 7
@@ -43,7 +45,7 @@ class Runs:
 
     Raises:
         InvalidData: names repeat, shapes differ, a weight is negative or no number, a row's sum is outside 0.99 to
-            1.01 (the row is named), a score is infinite, a standard error is negative.
+            1.01 (the row is named), a score is beyond 1e100, a standard error is negative.
 
     Example:
         >>> runs = Runs(["math", "code"], [[1, 0], [0, 1], [0.5, 0.5], [0.5, 0.5]], {"score": [0.2, 0.3, 0.4, 0.44]})
@@ -188,12 +190,14 @@ def _normalised(rows: Floats, names: tuple[str, ...]) -> tuple[Floats, list[str]
     told = np.abs(sums - 1.0) > _WORTH_TELLING
     notes = []
     if told.any():
-        low, high = sums[told].min(), sums[told].max()
-        notes.append(
-            f"the weights of {_counted(int(told.sum()), 'run')} sum to {low:.6g} to {high:.6g} and were divided by "
-            "their sum"
-        )
+        notes.append(_rounded_note(sums[told], names[int(np.flatnonzero(told)[0])]))
     return np.asarray(np.where(rounded[:, None], rows / sums[:, None], rows)), notes
+
+
+def _rounded_note(sums: Floats, first: str) -> str:
+    low, high = f"{sums.min():.6g}", f"{sums.max():.6g}"
+    whose = f'"{first}"' if len(sums) == 1 else _counted(len(sums), "run")
+    return f"the weights of {whose} sum to {low if low == high else f'{low} to {high}'} and were divided by their sum"
 
 
 def _scores(name: str, values: ArrayLike, names: tuple[str, ...]) -> Floats:
@@ -205,9 +209,11 @@ def _scores(name: str, values: ArrayLike, names: tuple[str, ...]) -> Floats:
         raise InvalidData(f'scores of "{name}" must be numbers, or NaN where missing; {error}') from None
     if column.shape != (len(names),):
         raise InvalidData(f'"{name}" must hold one score a run, {len(names)} in all; got shape {column.shape}')
-    wrong = np.isinf(column)
+    wrong = np.abs(column) > LARGEST
     if wrong.any():
-        raise InvalidData(f'the score of "{names[int(np.flatnonzero(wrong)[0])]}" in "{name}" is infinite')
+        row = int(np.flatnonzero(wrong)[0])
+        what = "infinite" if np.isinf(column[row]) else f"{column[row]:g}, beyond the {LARGEST:g} that can be squared"
+        raise InvalidData(f'the score of "{names[row]}" in "{name}" is {what}')
     return _frozen(column)
 
 
@@ -241,8 +247,12 @@ def _arm_notes(runs: Runs) -> list[str]:
     still = [arm for arm, column in zip(runs.arms, runs.weights.T, strict=True) if np.ptp(column) < _EXACT]
     if not still:
         return []
-    have = "has" if len(still) == 1 else "have"
-    return [f"{_listed(still)} {have} the same weight in every run, so its effect cannot be told"]
+    what = (
+        "has the same weight in every run, so its effect"
+        if len(still) == 1
+        else ("have the same weight in every run, so their effects")
+    )
+    return [f"{_listed(still)} {what} cannot be told"]
 
 
 def _score_notes(runs: Runs) -> list[str]:

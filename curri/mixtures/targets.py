@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -9,9 +10,9 @@ from typing import TYPE_CHECKING
 from curri.errors import InvalidInput, InvalidParameter, unknown_name
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable, Mapping, Sequence
 
-__all__ = ["Target", "parse_target"]
+__all__ = ["Target", "expanded_parts", "parse_target", "read_targets"]
 
 _TOKEN = re.compile(
     r"""\s*(?:
@@ -23,7 +24,8 @@ _TOKEN = re.compile(
     )""",
     re.VERBOSE,
 )
-_GRAMMAR = 'such as `total=0.5*lisa+0.3*sat`, `gap="in score"-"out score"` or `(a+b+c)/3`'
+_MEAN = re.compile(r"\bmean\(\s*([^()\"']*\*[^()\"']*?)\s*\)")
+_GRAMMAR = 'such as `total=0.5*lisa+0.3*sat`, `gap="in score"-"out score"`, `(a+b+c)/3` or `mean(loss_*)`'
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +63,11 @@ class Target:
 
 def _quoted(name: str) -> str:
     match = _TOKEN.fullmatch(name)
-    return name if match and match["name"] == name else '"' + name.replace("\\", "\\\\").replace('"', '\\"') + '"'
+    return name if match and match["name"] == name else _in_quotes(name)
+
+
+def _in_quotes(name: str) -> str:
+    return '"' + name.replace("\\", "\\\\").replace('"', '\\"') + '"'
 
 
 def parse_target(text: str, known: Iterable[str], *, lower: bool = False) -> Target:
@@ -70,7 +76,8 @@ def parse_target(text: str, known: Iterable[str], *, lower: bool = False) -> Tar
     The right side is a sum of terms: an optional coefficient and ``*``, then a name or a sum in brackets, then perhaps
     ``*`` or ``/`` and a number. A name that starts with a letter may stand as it is; where two fit, as in ``a-b`` with
     a column of that name, the longer is meant. Any name may go in single or double quotes, with a backslash before a
-    quote or a backslash in it. A text that is the whole name of a column is that column, whatever it consists of.
+    quote or a backslash in it. ``mean(loss_*)`` is the mean of the columns that fit, the star standing for anything. A
+    text that is the whole name of a column is that column, whatever it consists of.
 
     Args:
         text: the target.
@@ -79,17 +86,19 @@ def parse_target(text: str, known: Iterable[str], *, lower: bool = False) -> Tar
 
     Raises:
         InvalidParameter: the text is no such sum.
-        UnknownName: a name is no column.
+        UnknownName: a name is no column, or no column fits a pattern.
 
     Example:
         >>> parse_target("total = 0.5*lisa + 0.3*'s a t'", ["lisa", "s a t"]).parts
         {'lisa': 0.5, 's a t': 0.3}
+        >>> parse_target("mean(l_*)", ["l_a", "l_b", "c"]).parts
+        {'l_a': 0.5, 'l_b': 0.5}
 
     """
     columns = list(known)
     if text.strip() in columns:
         return Target(text.strip(), {text.strip(): 1.0}, lower)
-    reader = _Reader(text, columns)
+    reader = _Reader(_MEAN.sub(lambda match: _written_out(match[1], columns), text), columns, typed=text)
     name = reader.label()
     parts = {part: value for part, value in reader.total().items() if value != 0.0}
     reader.end()
@@ -98,11 +107,74 @@ def parse_target(text: str, known: Iterable[str], *, lower: bool = False) -> Tar
     return Target(name if name is not None else text.strip(), parts, lower)
 
 
+def _written_out(pattern: str, columns: Sequence[str]) -> str:
+    """``mean(pattern)`` as a sum, its names in quotes."""
+    start, _, end = pattern.partition("*")
+    fits = [name for name in columns if name.startswith(start) and name.endswith(end) and len(name) >= len(start + end)]
+    if not fits:
+        raise unknown_name("column like", pattern, columns)
+    return f"({'+'.join(_in_quotes(name) for name in fits)})/{len(fits)}"
+
+
+def read_targets(
+    texts: Sequence[str], columns: Sequence[str], *, lower: Sequence[str] = (), everything: bool = False
+) -> list[Target]:
+    """Targets as they are typed.
+
+    Args:
+        texts: each as for :func:`parse_target`.
+        columns: of scores.
+        lower: names of targets where less is better; "*" stands for all.
+        everything: without a text, all columns are targets; else there must be only one.
+
+    Raises:
+        InvalidParameter: a text is no weighted sum, or it is not said which of several columns decides.
+        UnknownName: a name is no column, or one in ``lower`` is no target.
+
+    Example:
+        >>> [(target.name, target.lower) for target in read_targets(["all=mean(*)", "b"], ["a", "b"], lower=["all"])]
+        [('all', True), ('b', False)]
+
+    """
+    if not texts and not everything and len(columns) > 1:
+        shown = ", ".join(columns[:10]) + (", …" if len(columns) > 10 else "")
+        raise InvalidParameter(
+            f"there are {len(columns)} columns of scores, and it is not said what is to be raised or lowered: {shown}",
+            hint="--target NAME, or a sum: --target total=0.5*lisa+0.3*sat, or --target 'all=mean(*)'",
+        )
+    parsed = [parse_target(text, columns) for text in texts or columns]
+    known = [target.name for target in parsed]
+    for name in lower:
+        if name != "*" and name not in known:
+            raise unknown_name("target", name, known)
+    return [dataclasses.replace(target, lower=bool({target.name, "*"} & set(lower))) for target in parsed]
+
+
+def expanded_parts(targets: Sequence[Target]) -> list[Target]:
+    """The columns behind targets that are sums, each better in the direction that makes its sum better.
+
+    Args:
+        targets: a column that is a target itself is left out.
+
+    Example:
+        >>> [(part.name, part.lower) for part in expanded_parts([Target("gap", {"in": 1.0, "out": -1.0})])]
+        [('in', False), ('out', True)]
+
+    """
+    names = {target.name for target in targets}
+    found: dict[str, Target] = {}
+    for target in targets:
+        for part, value in target.parts.items():
+            if part not in names:
+                found.setdefault(part, Target(part, {part: 1.0}, (value < 0.0) != target.lower))
+    return list(found.values())
+
+
 class _Reader:
     """Recursive descent over the tokens of one target."""
 
-    def __init__(self, text: str, known: list[str]) -> None:
-        self.text, self.known, self.place = text, known, 0
+    def __init__(self, text: str, known: list[str], *, typed: str) -> None:
+        self.text, self.known, self.typed, self.place = text, known, typed, 0
         self.tokens: list[tuple[str, str, int]] = []
         at, end = 0, len(text.rstrip())
         while at < end:
@@ -132,7 +204,7 @@ class _Reader:
         return max(fitting, key=len, default=None)
 
     def error(self, what: str) -> InvalidInput:
-        return InvalidParameter(f"target {self.text!r} is no weighted sum of scores: {what}", hint=_GRAMMAR)
+        return InvalidParameter(f"target {self.typed!r} is no weighted sum of scores: {what}", hint=_GRAMMAR)
 
     def peek(self, ahead: int = 0) -> tuple[str, str]:
         place = self.place + ahead

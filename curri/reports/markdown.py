@@ -6,7 +6,7 @@ import re
 from typing import TYPE_CHECKING, Any
 
 from curri.reports.blocks import Bullets, Code, Figure, Figures, Section, Table, Text, visible
-from curri.reports.sections import mixture_page
+from curri.reports.pages import page_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -25,9 +25,9 @@ def render_markdown(report: Mapping[str, Any]) -> str:
     """The text of a report.
 
     Args:
-        report: from :func:`~curri.reports.mixture_report`.
+        report: from :func:`~curri.reports.mixture_report` or :func:`~curri.reports.difficulty_report`.
     """
-    page = mixture_page(report)
+    page = page_of(report)
     lines = [f"# {_plain(page.headline)}", ""]
     for paragraph in page.lead:
         lines += [_plain(paragraph), ""]

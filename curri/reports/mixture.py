@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import math
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +10,7 @@ import numpy as np
 from curri._version import __version__
 from curri.mixtures import exhaustion, replicate_noise, total_variation
 from curri.reports.blocks import decimals_for
+from curri.reports.documents import fingerprint, finite
 from curri.reports.landscape import curves, effect_table, slices, trade_offs
 from curri.reports.paper import paper_or_reason
 from curri.reports.proposals import proposals
@@ -95,22 +94,9 @@ def recommendation_part(study: Study) -> dict[str, Any]:
     return {"headline": headline(report), "lead": lead(report), **report}
 
 
-def finite(value: Any) -> Any:
-    """The same as plain JSON, with null for numbers that JSON does not have."""
-    if isinstance(value, float):
-        return float(value) if math.isfinite(value) else None
-    if isinstance(value, dict):
-        return {str(key): finite(each) for key, each in value.items()}
-    if isinstance(value, list | tuple):
-        return [finite(each) for each in value]
-    return value
-
-
 def _fingerprint(report: Mapping[str, Any]) -> str:
     """SHA-256 of data, settings and version: the same one, the same report."""
-    parts = {"data": report["data"]["sha256"], "settings": report["settings"], "curri": report["curri"]}
-    text = json.dumps(parts, sort_keys=True, ensure_ascii=True, allow_nan=False, separators=(",", ":"))
-    return hashlib.sha256(text.encode()).hexdigest()
+    return fingerprint({"data": report["data"]["sha256"], "settings": report["settings"], "curri": report["curri"]})
 
 
 # --- targets ----------------------------------------------------------------------------------------------------------

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from curri._version import __version__
 from curri.errors import MissingExtra
 from curri.reports.blocks import visible
-from curri.reports.sections import mixture_page
+from curri.reports.pages import page_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -28,12 +28,12 @@ _ESCAPED = {"<": "\\u003c", ">": "\\u003e", "&": "\\u0026", "\u2028": "\\u2028",
 def render_page(report: Mapping[str, Any]) -> str:
     """The page of a report.
 
-    Everything is in it: style, program, plotly.js, figures. Names of arms, runs and targets are hostile text: they are
-    escaped in HTML, in the embedded JSON and in the figures, and a policy forbids the page to load anything or to run a
-    script other than its own.
+    Everything is in it: style, program, plotly.js, figures. Names and prompts are hostile text: they are escaped in
+    HTML, in the embedded JSON and in the figures, and a policy forbids the page to load anything or to run a script
+    other than its own.
 
     Args:
-        report: from :func:`~curri.reports.mixture_report`.
+        report: from :func:`~curri.reports.mixture_report` or :func:`~curri.reports.difficulty_report`.
 
     Raises:
         MissingExtra: jinja2 or plotly is not installed.
@@ -47,7 +47,7 @@ def render_page(report: Mapping[str, Any]) -> str:
         finalize=_shown,
         trim_blocks=False,
     )
-    page = mixture_page(report)
+    page = page_of(report)
     program, plotly = _file("report.js"), offline.get_plotlyjs()
     trusted = {"style": _file("report.css"), "program": program, "plotly": plotly}
     if any("</script" in text.casefold() or "<!--" in text for text in trusted.values()):

@@ -17,6 +17,8 @@ __all__ = [
     "INK",
     "ORANGE",
     "SEQUENTIAL",
+    "SHADES",
+    "SKY",
     "VERMILLION",
     "axis",
     "label",
@@ -26,11 +28,13 @@ __all__ = [
 ]
 
 # Okabe and Ito's colours, which colour-blind readers can tell apart.
-BLUE, GREEN, ORANGE, VERMILLION = "#0072B2", "#009E73", "#E69F00", "#D55E00"
+BLUE, GREEN, ORANGE, VERMILLION, SKY = "#0072B2", "#009E73", "#E69F00", "#D55E00", "#56B4E9"
 GREY, INK, FAINT = "#8c959f", "#1b1f24", "#d8dee4"
 BETTER_WORSE = [[0.0, "#D55E00"], [0.25, "#F3B48A"], [0.5, "#FFFFFF"], [0.75, "#8CC0DE"], [1.0, "#0072B2"]]
 """From worse to better: vermillion, white, blue."""
 SEQUENTIAL = "Cividis"
+SHADES = [[0.0, "#f3f7fb"], [0.33, "#9ccbe8"], [0.67, "#3a8fc4"], [1.0, "#0b3c5d"]]
+"""From nothing to much: the page's program turns them around where the screen is dark."""
 
 LABEL = 26
 """Characters of a name beside an axis."""

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-import re
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from curri.errors import InvalidData, InvalidParameter, MissingExtra, unknown_name
-from curri.mixtures import SURROGATES, Fits, Recommendation, Target, constraints, fit, parse_target, recommend
+from curri.errors import InvalidData, InvalidParameter, MissingExtra
+from curri.mixtures import SURROGATES, Fits, Recommendation, Target, constraints, expanded_parts, fit, recommend
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -19,7 +18,7 @@ if TYPE_CHECKING:
     from curri.mixtures import Constraints, Runs
     from curri.types import Floats
 
-__all__ = ["Limits", "Study", "expanded_parts"]
+__all__ = ["Limits", "Study", "bounds", "compare_surrogates"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -182,76 +181,6 @@ class Study:
         if target.name == self.deciding.name:
             return "decides"
         return "part" if target in self.parts else "target"
-
-
-def expanded_parts(targets: Sequence[Target]) -> list[Target]:
-    """The columns behind targets that are sums, each better in the direction that makes its sum better.
-
-    >>> [(part.name, part.lower) for part in expanded_parts([Target("gap", {"in": 1.0, "out": -1.0})])]
-    [('in', False), ('out', True)]
-    """
-    names = {target.name for target in targets}
-    found: dict[str, Target] = {}
-    for target in targets:
-        for part, value in target.parts.items():
-            if part not in names:
-                found.setdefault(part, Target(part, {part: 1.0}, (value < 0.0) != target.lower))
-    return list(found.values())
-
-
-def read_targets(
-    texts: Sequence[str], columns: Sequence[str], *, lower: Sequence[str] = (), everything: bool = False
-) -> list[Target]:
-    """Targets as they are typed.
-
-    Args:
-        texts: columns, sums such as ``total=0.5*lisa+0.3*sat``, or means of columns such as ``loss=mean(loss_*)``.
-        columns: of scores.
-        lower: names of targets where less is better; "*" stands for all.
-        everything: without a text, all columns are targets; else there must be only one.
-
-    Raises:
-        InvalidParameter: a text is no weighted sum, or it is not said which of several columns decides.
-        UnknownName: a name is no column, or one in ``lower`` is no target.
-
-    Example:
-        >>> read_targets(["loss=mean(l_*)"], ["l_a", "l_b", "c"], lower=["loss"])[0].parts
-        {'l_a': 0.5, 'l_b': 0.5}
-
-    """
-    if not texts and not everything and len(columns) > 1:
-        shown = ", ".join(columns[:10]) + (", …" if len(columns) > 10 else "")
-        raise InvalidParameter(
-            f"there are {len(columns)} columns of scores, and it is not said what is to be raised or lowered: {shown}",
-            hint="--target NAME, or a sum: --target total=0.5*lisa+0.3*sat, or --target 'all=mean(*)'",
-        )
-    parsed = [parse_target(_with_means(text, columns), columns) for text in texts or columns]
-    known = [target.name for target in parsed]
-    for name in lower:
-        if name != "*" and name not in known:
-            raise unknown_name("target", name, known)
-    return [dataclasses.replace(target, lower=bool({target.name, "*"} & set(lower))) for target in parsed]
-
-
-_MEAN = re.compile(r"\bmean\(\s*([^()\"']*\*[^()\"']*?)\s*\)")
-
-
-def _with_means(text: str, columns: Sequence[str]) -> str:
-    """``mean(loss_*)`` written out."""
-    if text.strip() in columns:
-        return text
-
-    def written_out(match: re.Match[str]) -> str:
-        start, _, end = match[1].partition("*")
-        fits = [
-            name for name in columns if name.startswith(start) and name.endswith(end) and len(name) >= len(start + end)
-        ]
-        if not fits:
-            raise unknown_name("column like", match[1], columns)
-        quoted = ('"' + name.replace("\\", "\\\\").replace('"', '\\"') + '"' for name in fits)
-        return f"({'+'.join(quoted)})/{len(fits)}"
-
-    return _MEAN.sub(written_out, text)
 
 
 def bounds(limits: Limits, arms: Sequence[str]) -> tuple[Floats, Floats]:

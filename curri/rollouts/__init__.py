@@ -1,7 +1,28 @@
-"""What makes prompts and responses: creators."""
+"""What makes prompts and responses and what scores them: engines, the cache, verifiers, creators."""
 
 from __future__ import annotations
 
+from curri.rollouts.engines import ENGINES, OpenAIEngine, SimulatedEngine, VLLMEngine
+from curri.rollouts.generation import (
+    AdaptiveCost,
+    Elimination,
+    GenerationProgress,
+    GenerationReport,
+    generate,
+)
 from curri.rollouts.gym_creator import GymCreator
+from curri.rollouts.verifiers import VerifierPool
 
-__all__ = ["GymCreator"]
+__all__ = [
+    "ENGINES",
+    "AdaptiveCost",
+    "Elimination",
+    "GenerationProgress",
+    "GenerationReport",
+    "GymCreator",
+    "OpenAIEngine",
+    "SimulatedEngine",
+    "VLLMEngine",
+    "VerifierPool",
+    "generate",
+]

@@ -78,14 +78,14 @@ class GymCreator:
         Raises:
             MissingExtra: reasoning-gym is not installed.
         """
-        gym = _Gym()
+        gym = Gym()
         children = []
         for parent, seed in zip(parents, seeds, strict=True):
             rng = np.random.Generator(np.random.PCG64(seed))
             children.append([self._child(gym, parent, rng) for _ in range(n)])
         return children
 
-    def _child(self, gym: _Gym, parent: Prompt, rng: np.random.Generator) -> Evolved | Refusal:
+    def _child(self, gym: Gym, parent: Prompt, rng: np.random.Generator) -> Evolved | Refusal:
         origin = gym.origin(parent)
         if isinstance(origin, Refusal):
             return origin
@@ -102,8 +102,8 @@ class GymCreator:
         return Refusal("no setting of the task can go up any more", "raise")
 
 
-class _Gym:
-    """What is needed of reasoning-gym.
+class Gym:
+    """What is needed of reasoning-gym, here and to verify.
 
     Raises:
         MissingExtra: it is not installed.
@@ -114,7 +114,7 @@ class _Gym:
             from reasoning_gym import create_dataset
             from reasoning_gym.factory import CURRICULA, DATASETS
         except ImportError as error:
-            message = f"`GymCreator` needs reasoning-gym, which cannot be imported ({error})"
+            message = f"tasks of reasoning-gym need that package, which cannot be imported ({error})"
             raise MissingExtra(message, hint="pip install 'curri[gym]'") from error
         self._create: Callable[..., Any] = create_dataset
         self._datasets: Mapping[str, Any] = DATASETS
@@ -131,6 +131,7 @@ class _Gym:
         return _Origin(made["task"], params)
 
     def has_curriculum(self, task: str) -> bool:
+        """Whether the task has levels."""
         return task in self._curricula
 
     def accepts(self, task: str, params: Mapping[str, Any]) -> bool:
@@ -179,14 +180,20 @@ class _Gym:
         knobs = [_Knob(attribute.name, _changes(attribute, now)) for attribute in attributes]
         return [knob for knob in knobs if knob.changes]
 
+    def dataset(self, origin: _Origin, *, seed: int, size: int) -> Any:
+        """The data set of a task with its parameters, or a refusal."""
+        try:
+            return self._create(origin.task, seed=seed, size=size, **self._declared(origin.task, origin.params))
+        except _REFUSED_BY_TASK as error:
+            return Refusal(f"the task refuses its parameters: {error}")
+
     def made(
         self, parent: Prompt, origin: _Origin, params: Mapping[str, Any], seed: int, operation: str
     ) -> Evolved | Refusal:
         """A prompt of the task, if its own scorer accepts its answer."""
-        try:
-            dataset = self._create(origin.task, seed=seed, size=1, **self._declared(origin.task, params))
-        except _REFUSED_BY_TASK as error:
-            return Refusal(f"the task refuses its parameters: {error}", operation)
+        dataset = self.dataset(_Origin(origin.task, dict(params)), seed=seed, size=1)
+        if isinstance(dataset, Refusal):
+            return Refusal(dataset.reason, operation)
         entry = dataset[0]
         answer = entry.get("answer")
         if answer is None or dataset.score_answer(str(answer), entry) != 1.0:

@@ -5,5 +5,6 @@ from __future__ import annotations
 from curri.scheduler.core import pick
 from curri.scheduler.rounds import Resolution
 from curri.scheduler.scheduler import Scheduler, Told
+from curri.scheduler.writers import MetricsWriter
 
-__all__ = ["Resolution", "Scheduler", "Told", "pick"]
+__all__ = ["MetricsWriter", "Resolution", "Scheduler", "Told", "pick"]

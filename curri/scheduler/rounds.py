@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from curri.errors import InvalidRollouts
+from curri.errors import InvalidRollouts, shown_some
 from curri.store.runs import RESOLUTIONS, LedgerRows
 from curri.types import Selection, Ticket
 
@@ -20,7 +20,6 @@ if TYPE_CHECKING:
     from curri.types import Ints, Kind, Prompt
 
 Resolution = Literal["trained", "dropped", "observed", "lost"]
-_SHOWN = 8
 
 
 @dataclass(eq=False)
@@ -166,9 +165,8 @@ class OpenRounds:
         numbers = [self._round_of.get(prompt) for prompt in prompt_ids.tolist()]
         missing = [p for p, number in zip(prompt_ids.tolist(), numbers, strict=True) if number is None]
         if missing:
-            shown = ", ".join(str(i) for i in missing[:_SHOWN]) + (", …" if len(missing) > _SHOWN else "")
             raise InvalidRollouts(
-                f"{len(missing)} prompts are not in flight, so they cannot be settled: {shown}",
+                f"{len(missing)} prompts are not in flight, so they cannot be settled: {shown_some(missing)}",
                 hint="a prompt is in flight from its `ask` until it is told or resolved",
             )
         found = np.array(numbers, dtype=np.int64)

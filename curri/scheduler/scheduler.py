@@ -9,6 +9,7 @@ import numpy as np
 
 from curri.errors import InvalidParameter
 from curri.scheduler.core import core_of
+from curri.scheduler.writers import Outlet
 from curri.store.runs import RESOLUTIONS
 from curri.types import Rollouts, prompt_id_array
 
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 
     from curri.curricula.base import Curriculum
     from curri.scheduler.rounds import Resolution
+    from curri.scheduler.writers import MetricsWriter
     from curri.store import PromptStore, Run
     from curri.types import Admission, Ints, Kind, Selection, Ticket
 
@@ -54,6 +56,9 @@ class Scheduler:
         run: name of the run; made on first use.
         consumer: who asks; several trainers share a run under different names.
         model: for a new run, the model whose stored rollouts are its first evidence (default: the store's only one).
+        writers: where :meth:`metrics` go whenever a round closes (see ``curri.integrations.metrics``). They work in
+            threads of their own; one that fails or is slow never stops the run, and is counted. Closing the scheduler
+            or the store closes them.
         parameters: of the strategy, such as ``seed=0, temperature=0.1``. Those left out come from the run, or are the
             strategy's defaults.
 
@@ -80,6 +85,7 @@ class Scheduler:
         run: str,
         consumer: str = "main",
         model: str | None = None,
+        writers: Sequence[MetricsWriter] = (),
         **parameters: Any,
     ) -> None:
         for name, value in (("run", run), ("consumer", consumer)):
@@ -87,7 +93,10 @@ class Scheduler:
                 raise InvalidParameter(f"`{name}` of `Scheduler` must be a non-empty str; got {value!r}")
         self.store = store
         self.consumer = consumer
+        self._outlet = Outlet(writers)
         self._core = core_of(store, strategy, run, model, parameters)
+        if self._outlet:
+            store.before_close(f"metrics {id(self._outlet)}", self._outlet.close)
         self._to_reissue = self._core.rounds.of_consumer(consumer)
 
     def ask(
@@ -219,7 +228,9 @@ class Scheduler:
         rollouts = Rollouts(prompt_ids, rewards, kind=kind or "train", **columns)
         if resolve is not None:
             _check_event("resolve", resolve)
-        return Told(*self._core.tell(self.consumer, rollouts, round, resolve, reason))
+        told = Told(*self._core.tell(self.consumer, rollouts, round, resolve, reason))
+        self._write_metrics(told.closed)
+        return told
 
     def admit(self, rollouts: Rollouts) -> Admission:
         """Let the strategy judge finished groups: keep, drop, or more rollouts first; nothing is recorded."""
@@ -238,7 +249,9 @@ class Scheduler:
         """
         _check_event("event", event)
         ids = np.unique(prompt_id_array(prompt_ids, "`prompt_ids` of `resolve`"))
-        return self._core.resolve(self.consumer, ids, event, reason)
+        closed = self._core.resolve(self.consumer, ids, event, reason)
+        self._write_metrics(closed)
+        return closed
 
     def abandon(self, consumer: str) -> int:
         """Take over what another consumer left unsettled, as a recorded event; gives the number of prompts.
@@ -272,8 +285,14 @@ class Scheduler:
         return self._core.run
 
     def metrics(self) -> dict[str, float]:
-        """Numbers to log: those of the strategy, and ``scheduler/…`` from the ledger."""
-        return self._core.metrics()
+        """Numbers to log: those of the strategy, and ``scheduler/…`` from the ledger (docs/metrics.md lists them)."""
+        lost = {f"scheduler/{name}": float(count) for name, count in self._outlet.counts().items()}
+        return self._core.metrics() | lost
+
+    def _write_metrics(self, closed: tuple[int, ...]) -> None:
+        if closed and self._outlet:
+            metrics = self.metrics()
+            self._outlet.write(metrics, int(metrics[f"curriculum/{self.curriculum.name}/rounds_closed"]))
 
     def explain(self, prompt_id: int) -> dict[str, Any]:
         """Why a prompt was or was not picked, and its history in this run."""
@@ -282,8 +301,11 @@ class Scheduler:
         return {**known, "in_flight_in_round": self._core.rounds.round_of(int(prompt_id)), "history": history}
 
     def close(self) -> None:
-        """Write a full snapshot of the strategy. The store stays open; closing it does this too."""
-        self._core.save_snapshot()
+        """Write a full snapshot of the strategy, and close the writers. The store stays open; closing it does both."""
+        try:
+            self._core.save_snapshot()
+        finally:
+            self._outlet.close()
 
     def __repr__(self) -> str:
         return f"Scheduler(run={self._core.run.name!r}, consumer={self.consumer!r}, round={self.round})"

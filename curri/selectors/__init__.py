@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from curri.selectors.arm_counts import capped_shares, replacement_counts, successive_counts, systematic_counts
 from curri.selectors.best import best_rows
-from curri.selectors.budgets import gvm_budget, gvm_shares, inverse_rate_budget, padded_counts
+from curri.selectors.budgets import greedy_budget, gvm_budget, gvm_shares, inverse_rate_budget, padded_counts
 from curri.selectors.constraints import bounded_shares, overdue_rows
 from curri.selectors.exact_quotas import ExactQuotas
 from curri.selectors.hashing import stable_hash
@@ -41,6 +41,7 @@ __all__ = [
     "bounded_shares",
     "capped_shares",
     "elimination_cost",
+    "greedy_budget",
     "gvm_budget",
     "gvm_shares",
     "inverse_rate_budget",

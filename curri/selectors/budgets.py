@@ -15,9 +15,40 @@ if TYPE_CHECKING:
 
     from curri.types import Floats, Ints
 
-__all__ = ["gvm_budget", "gvm_shares", "inverse_rate_budget", "padded_counts"]
+__all__ = ["greedy_budget", "gvm_budget", "gvm_shares", "inverse_rate_budget", "padded_counts"]
 
 _SMALLEST_RATE = 1e-6
+
+
+def greedy_budget(gains: Floats, total: int, *, minimum: int = 2) -> Ints:
+    """Counts of the given sum with the largest sum of gains, where every further rollout gains less than the last.
+
+    Everyone gets the minimum; the rest goes to the largest gains, ties to the lower index.
+
+    Args:
+        gains: column k − 1 is what the (k+1)-th rollout adds, decreasing from column ``minimum`` − 1 on; shape (b, m).
+        total: the sum, in [b·minimum, b·(m + 1)].
+        minimum: in [1, m + 1].
+
+    Returns:
+        Counts, shape (b,), int64, in [minimum, m + 1], that add up to ``total``.
+
+    Raises:
+        InvalidParameter: the total cannot be kept within these bounds.
+
+    Example:
+        >>> greedy_budget(np.array([[0.5, 0.25, 0.1], [0.2, 0.15, 0.12]]), total=6)
+        array([3, 3])
+
+    """
+    b, m = gains.shape
+    if not b * minimum <= total <= b * (m + 1):
+        raise InvalidParameter(
+            f"`total` of `greedy_budget` must lie in [{b * minimum}, {b * (m + 1)}] for {b} prompts; got {total}"
+        )
+    further = gains[:, minimum - 1 :]
+    order = np.argsort(-further.ravel(), kind="stable")[: total - b * minimum]
+    return minimum + np.bincount(order // max(further.shape[1], 1), minlength=b).astype(np.int64)
 
 
 def inverse_rate_budget(

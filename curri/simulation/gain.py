@@ -47,7 +47,7 @@ if TYPE_CHECKING:
     from curri.simulation.learner import SimulatedLearner
     from curri.types import Floats, Ints
 
-__all__ = ["Claim", "Course", "Creator", "Gain", "Scene", "measure", "play", "student_interval"]
+__all__ = ["Claim", "Course", "Creator", "Gain", "Player", "Scene", "measure", "play", "student_interval"]
 
 CONTROL = "uniform"
 _PROBES = 1 << 40
@@ -317,11 +317,11 @@ def play(
         picks: seed of the strategy; that of the scene if None.
     """
     built = strategy(which) if isinstance(which, str) else which
-    return _Player(claim, built, dict(parameters or {}), seed, seed if picks is None else picks).play()
+    return Player(claim, built, dict(parameters or {}), seed, seed if picks is None else picks).play()
 
 
-class _Player:
-    """One run."""
+class Player:
+    """One run; :mod:`curri.simulation.replay` plays recorded curves with the same rounds."""
 
     def __init__(
         self, claim: Claim, which: type[Curriculum], parameters: dict[str, Any], seed: int, picks: int

@@ -1,10 +1,42 @@
-"""The DuckDB prompt store."""
+"""The DuckDB prompt store.
+
+Names are imported when they are first used, so that ``curri.store.filters`` can be had without DuckDB and Arrow.
+"""
 
 from __future__ import annotations
 
-from curri.store.prompt_store import PromptStore, open_store
-from curri.store.prompts import Added, NewPrompt
-from curri.store.rollouts import RUN_MODEL, Source
-from curri.store.runs import LedgerRows, Run
+from typing import TYPE_CHECKING, Any
 
-__all__ = ["RUN_MODEL", "Added", "LedgerRows", "NewPrompt", "PromptStore", "Run", "Source", "open_store"]
+if TYPE_CHECKING:
+    from curri.store.prompt_store import PromptStore as PromptStore
+    from curri.store.prompt_store import open_store as open_store
+    from curri.store.prompts import Added as Added
+    from curri.store.prompts import NewPrompt as NewPrompt
+    from curri.store.rollouts import RUN_MODEL as RUN_MODEL
+    from curri.store.rollouts import Source as Source
+    from curri.store.runs import LedgerRows as LedgerRows
+    from curri.store.runs import Run as Run
+
+_HOMES = {
+    "Added": "curri.store.prompts",
+    "LedgerRows": "curri.store.runs",
+    "NewPrompt": "curri.store.prompts",
+    "PromptStore": "curri.store.prompt_store",
+    "RUN_MODEL": "curri.store.rollouts",
+    "Run": "curri.store.runs",
+    "Source": "curri.store.rollouts",
+    "open_store": "curri.store.prompt_store",
+}
+__all__ = [*_HOMES]  # noqa: PLE0604  built from the table above
+
+
+def __getattr__(name: str) -> Any:
+    from importlib import import_module
+
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(_HOMES[name]), name)
+
+
+def __dir__() -> list[str]:
+    return __all__

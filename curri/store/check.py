@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import duckdb
 import numpy as np
 
-from curri.errors import CurriError, StoreLocked, StoreNotFound
+from curri.errors import CurriError, StoreLocked, StoreNotFound, shown_some
 from curri.store import schema
 from curri.store.connection import CONFIG, repair_hint
 from curri.store.prompt_store import open_store
@@ -305,4 +305,4 @@ def _strange_ids(store: PromptStore, state: dict[str, Any]) -> str | None:
 
 
 def _some(values: list[Any]) -> str:
-    return ", ".join(map(str, values[:_SHOWN])) + (", …" if len(values) > _SHOWN else "")
+    return shown_some(values, _SHOWN)

@@ -243,6 +243,11 @@ def _connect(path: Path, *, read_only: bool) -> Any:
             raise StoreUnreadable(
                 f"{path} cannot be opened as a store: {_first_line(error)}", hint=repair_hint(path)
             ) from error
+        refused = _REFUSED.search(message)
+        if refused:
+            verb = "read" if read_only else "written to"
+            hint = "commands that only read go on working" if path.exists() and not read_only else None
+            raise StoreError(f"{path} cannot be {verb}: {refused[0]}", hint=hint) from error
         hint = "is the path right? a store is made by `curri init`; a damaged one can be restored from a backup"
         raise StoreUnreadable(f"{path} cannot be opened as a store: {_first_line(error)}", hint=hint) from error
 

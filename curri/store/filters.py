@@ -12,11 +12,10 @@ from __future__ import annotations
 
 import math
 import re
-import unicodedata
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, NamedTuple, TypeAlias
 
-from curri.errors import InvalidInput, did_you_mean
+from curri.errors import FilterError, did_you_mean
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -33,58 +32,7 @@ Value: TypeAlias = str | int | float | bool
 Kind: TypeAlias = Literal["number", "text", "flag", "metadata"]
 Comparison: TypeAlias = Literal["==", "!=", "<", "<=", ">", ">="]
 
-_WINDOW = 60
 _INT64 = 2**63 - 1
-
-
-class FilterError(InvalidInput):
-    """A filter that cannot be read; ``pointed`` shows where.
-
-    Args:
-        message: what is wrong, in one line.
-        hint: what helps, or None.
-        text: the filter.
-        position: the character it is about, from 0.
-    """
-
-    code = "invalid_filter"
-
-    def __init__(self, message: str, hint: str | None = None, text: str = "", position: int = 0) -> None:
-        super().__init__(message, hint)
-        self.args = (message, hint, text, position)
-        self.text = text
-        self.position = position
-
-    @property
-    def pointed(self) -> tuple[str, str]:
-        r"""The filter, or the part of it around the place, and a line with a caret under the place.
-
-        >>> try:
-        ...     Filter.parse('arm = "math"')
-        ... except FilterError as error:
-        ...     print("\n".join(error.pointed))
-        arm = "math"
-            ^
-        """
-        first = max(0, self.position - _WINDOW)
-        last = min(len(self.text), self.position + _WINDOW)
-        before = ("…" if first else "") + _one_line(self.text[first : self.position])
-        after = _one_line(self.text[self.position : last]) + ("…" if last < len(self.text) else "")
-        return before + after, " " * sum(map(_width, before)) + "^"
-
-    def __str__(self) -> str:
-        return "\n  ".join([self.message, *self.pointed, *([f"hint: {self.hint}"] if self.hint else [])])
-
-
-def _one_line(text: str) -> str:
-    return "".join(character if character.isprintable() else " " for character in text)
-
-
-def _width(character: str) -> int:
-    """Columns of a terminal that a character takes."""
-    if unicodedata.combining(character):
-        return 0
-    return 2 if unicodedata.east_asian_width(character) in "WF" else 1
 
 
 # ---- columns --------------------------------------------------------------------------------------------------------

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 import pyarrow as pa
 
-from curri.errors import InvalidData, InvalidInput, InvalidParameter, UnknownPrompt, unknown_name
+from curri.errors import InvalidData, InvalidInput, InvalidParameter, UnknownPrompt, shown_some, unknown_name
 from curri.pool import PromptPool
 from curri.store.filters import PROMPTS, ROLLED_OUT, Filter
 from curri.store.rollouts import RolloutTable
@@ -396,9 +396,8 @@ class PromptTable:
         """Raise :class:`UnknownPrompt` where an id does not exist."""
         missing = np.unique(prompt_ids[~self.known(prompt_ids)])
         if missing.size:
-            shown = ", ".join(str(i) for i in missing[:8]) + (", …" if missing.size > 8 else "")
             raise UnknownPrompt(
-                f"{missing.size} prompt ids are not in the store of {len(self)} prompts: {shown}",
+                f"{missing.size} prompt ids are not in the store of {len(self)} prompts: {shown_some(missing)}",
                 hint="`curri select` prints the ids; `curri ingest` adds prompts",
             )
 

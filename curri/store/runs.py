@@ -15,7 +15,7 @@ from curri.errors import UnknownName, unknown_name
 from curri.state import StateChange, apply_change, pack, pack_change, unpack, unpack_change
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from curri.state import State
     from curri.store.connection import Connection
@@ -23,6 +23,9 @@ if TYPE_CHECKING:
 
 RESOLUTIONS = ("trained", "dropped", "observed", "lost")
 """Events that settle a prompt of a round."""
+
+_CONFIG = "config of run {}"
+"""Key of ``meta`` under which the configuration stands that a run was made with."""
 
 _UNSETTLED = f"""
     mine as (select * from ledger where run_id = ?),
@@ -156,6 +159,19 @@ class RunTable:
              dt.datetime.now(dt.UTC).replace(tzinfo=None)],
         )  # fmt: skip
         return Run(run_id, name, strategy, parameters, evidence_model)
+
+    def keep_config(self, run_id: int, config: Mapping[str, Any]) -> None:
+        """Keep with a run how it was configured: any JSON, such as options with their values and origins."""
+        key = _CONFIG.format(run_id)
+        with self._connection.transaction():
+            self._connection.execute("delete from meta where key = ?", [key])
+            self._connection.execute("insert into meta values (?, ?)", [key, json.dumps(config)])
+
+    def config(self, run_id: int) -> dict[str, Any] | None:
+        """How a run was configured; None where nobody said."""
+        found = self._connection.value("select value from meta where key = ?", [_CONFIG.format(run_id)])
+        config: dict[str, Any] | None = None if found is None else json.loads(found)
+        return config
 
     # ---- ledger -------------------------------------------------------------------------------------------------
 

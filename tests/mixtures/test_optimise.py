@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from curri.errors import InvalidParameter, UnknownName
@@ -57,7 +57,11 @@ def limits(draw: st.DrawFn, m: int = 4) -> Any:
         options["centres"] = rng.dirichlet(np.ones(m), 3)
     if draw(st.booleans()):
         options |= {"prior": rng.dirichlet(np.ones(m)), "kl": 0.1}
-    return constraints(arms, **options)
+    try:
+        return constraints(arms, **options)
+    except InvalidParameter as error:  # drawn bounds that are too far from all drawn centres
+        assume("is within" not in error.message)
+        raise
 
 
 @given(limits(), st.integers(0, 1000))
@@ -160,3 +164,23 @@ def test_the_trust_region_keeps_candidates_near_what_was_measured() -> None:
         limit = constraints(ARMS, radius=0.05, metric=metric, centres=fits.runs.distinct)
         for found in candidates(fits, target, limit):
             assert distances(found.weights, fits.runs.distinct, metric).min() <= 0.05 + 1e-6
+
+
+def test_the_radius_is_measured_from_the_centres_also_where_they_are_outside_the_bounds() -> None:
+    centres = [[0.7, 0.2, 0.1], [0.1, 0.1, 0.8]]
+    limit = constraints(ARMS, caps={ARMS[0]: 0.6}, radius=0.15, centres=centres)
+    # From the first centre 0.1 is spent on reaching the cap.
+    rows = limit.bring([[0.0, 1.0, 0.0], [0.6, 0.4, 0.0], [0.6, 0.25, 0.15]])
+    assert total_variation(rows, centres).min(axis=1).max() <= 0.15 + 1e-7
+    assert limit.allow([[0.6, 0.25, 0.15]])[0]
+    assert rows[2] == pytest.approx([0.6, 0.25, 0.15])
+    assert not limit.allow([[0.45, 0.4, 0.15]])[0]  # 0.25 from the centre, 0.15 from where the cap moves it
+
+
+def test_a_centre_out_of_reach_of_the_bounds_drops_out_and_none_in_reach_is_refused() -> None:
+    far, near = [1.0, 0.0, 0.0], [0.2, 0.4, 0.4]
+    limit = constraints(ARMS, caps={ARMS[0]: 0.5}, radius=0.2, centres=[far, near])
+    assert limit.allow(limit.bring([[0.5, 0.5, 0.0]]))[0]
+    assert not limit.allow([[0.5, 0.5, 0.0]])[0]
+    with pytest.raises(InvalidParameter, match=r"within 0\.2 of one that is trusted; the nearest is 0\.5 away"):
+        constraints(ARMS, caps={ARMS[0]: 0.5}, radius=0.2, centres=[far])

@@ -28,8 +28,14 @@ def test_rounded_rows_are_divided_by_their_sum_with_a_note(total: float) -> None
     runs = Runs(ARMS, [[0.25, total - 0.25], *ROWS[1:]], SCORES)
     assert runs.weights[0] == pytest.approx([0.25 / total, 1.0 - 0.25 / total])
     (note,) = runs.notes
-    assert "1 run sum to" in note
-    assert "divided by their sum" in note
+    assert note == f'the weights of "run 1" sum to {total:g} and were divided by their sum'
+
+
+def test_sums_of_several_rounded_rows_are_told_as_a_range() -> None:
+    (note,) = Runs(ARMS, [[0.5, 0.496], [0.5, 0.506], [0.4, 0.6]], SCORES).notes
+    assert note == "the weights of 2 runs sum to 0.996 to 1.006 and were divided by their sum"
+    (note,) = Runs(ARMS, [[0.5, 0.496], [0.6, 0.396], [0.4, 0.6]], SCORES).notes
+    assert note == "the weights of 2 runs sum to 0.996 and were divided by their sum"
 
 
 @pytest.mark.parametrize("total", [0.0, 0.98, 1.02, 2.0])
@@ -59,6 +65,7 @@ def test_bad_weights_are_refused_with_their_row(weight: float, words: str) -> No
         ({"targets": {}}, "at least one column"),
         ({"targets": {"s": [1.0, 2.0]}}, "one score a run, 3 in all"),
         ({"targets": {"s": [1.0, np.inf, 0.0]}}, '"run 2" in "s" is infinite'),
+        ({"targets": {"s": [1.0, 1e101, 0.0]}}, r'"run 2" in "s" is 1e\+101, beyond'),
         ({"targets": {"s": ["x", 1, 2]}}, "must be numbers"),
         ({"targets": {"": [1.0, 2.0, 3.0]}}, "targets must have names"),
         ({"errors": {"score": [-1.0, 0.1, 0.1]}}, "at least 0"),
@@ -116,10 +123,15 @@ def test_what_cannot_be_learned_is_noted() -> None:
     rows = [[0.2, 0.5, 0.3], [0.2, 0.3, 0.5], [0.2, 0.4, 0.4]]
     targets = {"flat": [1.0, 1.0, 1.0], "part": [1.0, np.nan, 2.0], "none": [np.nan] * 3}
     notes = "\n".join(Runs(["still", "b", "c"], rows, targets).notes)
-    assert '"still" has the same weight in every run' in notes
+    assert '"still" has the same weight in every run, so its effect cannot be told' in notes
     assert '"flat" is the same in every run' in notes
     assert '"part" lacks 1 score;' in notes
     assert '"none" has no score at all' in notes
+
+
+def test_several_arms_that_never_move_are_noted_together() -> None:
+    (note,) = Runs(["a", "b", "c", "d"], [[0.2, 0.2, 0.3, 0.3], [0.2, 0.2, 0.1, 0.5]], {"s": [1.0, 2.0]}).notes
+    assert note == '"a", "b" have the same weight in every run, so their effects cannot be told'
 
 
 def test_one_arm_is_noted() -> None:

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from curri.errors import InvalidParameter, UnknownName
-from curri.mixtures import Target, parse_target
+from curri.mixtures import Target, parse_target, read_targets
 
 COLUMNS = ["lisa", "sat", "in-score", "s a t", 'quo"te', "a", "b", "a.b"]
 
@@ -89,3 +89,38 @@ def test_a_formula_reads_back_as_the_same_target(parts: dict[str, float]) -> Non
     if f"t={target.formula}" not in parts:
         assert found.name == "t"
         assert found.parts == parts
+
+
+def test_targets_as_they_are_typed() -> None:
+    columns = ["l_a", "l_b", "acc", "odd name"]
+    (mean, acc) = read_targets(["loss=mean(l_*)", "acc"], columns, lower=["loss"])
+    assert (mean.parts, mean.lower, acc.lower) == ({"l_a": 0.5, "l_b": 0.5}, True, False)
+    assert read_targets(["mean(*)"], columns)[0].parts == dict.fromkeys(columns, 0.25)
+    assert [target.name for target in read_targets([], columns, everything=True)] == columns
+    assert all(target.lower for target in read_targets([], columns, lower=["*"], everything=True))
+    assert read_targets([], ["acc"])[0].name == "acc"
+
+
+def test_a_pattern_stands_for_the_mean_of_what_fits() -> None:
+    columns = ["l_a", "l_b", "l_a+l_b", 'l_"c"', "m"]
+    found = parse_target("gap=2*mean(l_*)-m", columns)
+    assert found.parts == {"l_a": 0.5, "l_b": 0.5, "l_a+l_b": 0.5, 'l_"c"': 0.5, "m": -1.0}
+    assert parse_target("mean(l_*)", columns).name == "mean(l_*)"
+    assert parse_target("mean(*)", ["mean(*)"]).parts == {"mean(*)": 1.0}
+    with pytest.raises(InvalidParameter, match=r"target 'mean\(l_\*\)\+' is no"):
+        parse_target("mean(l_*)+", columns)
+
+
+@pytest.mark.parametrize(
+    ("texts", "lower", "error"),
+    [
+        ([], [], InvalidParameter),
+        (["x"], [], UnknownName),
+        (["mean(z_*)"], [], UnknownName),
+        (["acc"], ["l_a"], UnknownName),
+        (["acc+"], [], InvalidParameter),
+    ],
+)
+def test_targets_that_are_none(texts: list[str], lower: list[str], error: type[Exception]) -> None:
+    with pytest.raises(error):
+        read_targets(texts, ["l_a", "acc"], lower=lower)

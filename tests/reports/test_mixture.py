@@ -21,7 +21,7 @@ from curri.reports.blocks import visible
 from curri.reports.page import embedded
 from curri.reports.paper import paper_part
 from curri.reports.sections import mixture_page
-from curri.reports.study import Limits, Study, compare_surrogates, read_targets
+from curri.reports.study import Limits, Study, compare_surrogates
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -383,31 +383,6 @@ def test_the_extra_is_named_where_it_is_missing(reported: Reported, monkeypatch:
 
 
 # --- targets, comparison, the paper -----------------------------------------------------------------------------------
-
-
-def test_targets_as_they_are_typed() -> None:
-    columns = ["l_a", "l_b", "acc", "odd name"]
-    (mean, acc) = read_targets(["loss=mean(l_*)", "acc"], columns, lower=["loss"])
-    assert (mean.parts, mean.lower, acc.lower) == ({"l_a": 0.5, "l_b": 0.5}, True, False)
-    assert read_targets(["mean(*)"], columns)[0].parts == dict.fromkeys(columns, 0.25)
-    assert [target.name for target in read_targets([], columns, everything=True)] == columns
-    assert all(target.lower for target in read_targets([], columns, lower=["*"], everything=True))
-    assert read_targets([], ["acc"])[0].name == "acc"
-
-
-@pytest.mark.parametrize(
-    ("texts", "lower", "error"),
-    [
-        ([], [], InvalidParameter),
-        (["x"], [], UnknownName),
-        (["mean(z_*)"], [], UnknownName),
-        (["acc"], ["l_a"], UnknownName),
-        (["acc+"], [], InvalidParameter),
-    ],
-)
-def test_targets_that_are_none(texts: list[str], lower: list[str], error: type[Exception]) -> None:
-    with pytest.raises(error):
-        read_targets(texts, ["l_a", "acc"], lower=lower)
 
 
 def test_targets_must_differ(studied: Studied) -> None:

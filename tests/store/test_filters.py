@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from curri.errors import InvalidInput, InvalidParameter, UnknownName, UnknownPrompt
+from curri.errors import FilterError, InvalidInput, InvalidParameter, UnknownName, UnknownPrompt
 from curri.store import NewPrompt, PromptStore, Source, open_store
 from curri.store.filters import (
     ALIASES,
@@ -27,7 +27,6 @@ from curri.store.filters import (
     Compare,
     Contains,
     Filter,
-    FilterError,
     Known,
     Not,
     OneOf,

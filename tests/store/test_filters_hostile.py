@@ -10,9 +10,9 @@ import polars as pl
 import pyarrow as pa
 import pytest
 
-from curri.errors import InvalidInput, StoreError, StoreNotFound, StoreUnreadable, UnknownName
+from curri.errors import FilterError, InvalidInput, StoreError, StoreNotFound, StoreUnreadable, UnknownName
 from curri.store import NewPrompt, Source, open_store
-from curri.store.filters import COLUMNS, FilterError
+from curri.store.filters import COLUMNS
 from curri.store.sql_filter import LONGEST, sql_where
 
 if TYPE_CHECKING:

@@ -75,7 +75,10 @@ class Surrogate(ABC):
         """Learn from runs that :func:`collapse` has put together."""
         self._refuse_if_too_few(len(sample), sample.m)
         if len(sample.index) < 2:
-            raise InvalidData(f"the surrogate `{self.name}` needs at least 2 runs; there is {len(sample.index)}")
+            raise InvalidData(
+                f"the surrogate `{self.name}` needs at least 2 runs; there is {len(sample.index)}",
+                hint="train another mixture and fill in its score; curri mix design plans them",
+            )
         self._sample = sample
         if not sample.constant:
             self._fit(sample)

@@ -20,6 +20,9 @@ if TYPE_CHECKING:
 
 __all__ = ["Sample", "collapse"]
 
+SMALLEST = 1e-100
+"""Scores that differ by less are the same: the square of a difference must not be 0."""
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Sample:
@@ -58,7 +61,7 @@ class Sample:
     @property
     def constant(self) -> bool:
         """Whether all scores are the same."""
-        return bool(np.ptp(self.run_scores) <= 1e-12 * float(np.abs(self.run_scores).max()))
+        return bool(np.ptp(self.run_scores) <= max(1e-12 * float(np.abs(self.run_scores).max()), SMALLEST))
 
     def scaled(self, location: float, scale: float) -> Sample:
         """The same with (score - location) / scale."""

@@ -5,10 +5,23 @@
   const PRINTED = 660;
   const drawn = new Map();
 
+  // Colours of the figures on a dark screen; on paper they stay as they are.
+  const DARK = {
+    "#ffffff": "#0f1419", "#1b1f24": "#e6edf3", "#d8dee4": "#363d47", "#d0d7de": "#4a525c", "#8c959f": "#9ba5b0",
+    "#0072B2": "#4da3dc", "#9ab8cc": "#3d6785", "#f3f7fb": "#18222c", "#9ccbe8": "#1f4f74", "#0b3c5d": "#bfe3ff",
+  };
+  const night = window.matchMedia("(prefers-color-scheme: dark)");
+  let printing = false;
+  const tinted = (value) => {
+    const text = JSON.stringify(value);
+    if (!night.matches || printing) return JSON.parse(text);
+    return JSON.parse(text.replace(/"(#[0-9A-Fa-f]{6})"/g, (all, colour) => (DARK[colour] ? `"${DARK[colour]}"` : all)));
+  };
+
   const width = (place) => Math.max(220, Math.floor(place.clientWidth));
 
   const layoutFor = (figure, pixels) => {
-    const layout = JSON.parse(JSON.stringify(figure.layout));
+    const layout = tinted(figure.layout);
     layout.width = figure.square ? Math.min(figure.square + 60, pixels) : pixels;
     if (figure.square) layout.height = Math.min(figure.square, pixels) + (figure.extra || 0);
     if (pixels < 520 && figure.narrow) {
@@ -27,7 +40,7 @@
     const pixels = width(place);
     if (drawn.get(place) === pixels) return;
     drawn.set(place, pixels);
-    Plotly.react(place, figure.data, layoutFor(figure, pixels), settings);
+    Plotly.react(place, tinted(figure.data), layoutFor(figure, pixels), settings);
     place.dataset.drawn = "yes";
   };
 
@@ -50,21 +63,28 @@
     clearTimeout(later);
     later = setTimeout(redraw, 150);
   });
+  night.addEventListener("change", () => {
+    drawn.clear();
+    redraw();
+  });
   document.querySelectorAll("details").forEach((each) => each.addEventListener("toggle", redraw));
 
   // On paper everything is open, and no figure is wider than the page.
   let closed = [];
   window.addEventListener("beforeprint", () => {
+    printing = true;
     closed = [...document.querySelectorAll("details:not([open]):not(.bulk)")];
     closed.forEach((each) => { each.open = true; });
     places.filter(shown).forEach((place) => {
       const pixels = place.closest(".grid") ? PRINTED / 2 - 10 : PRINTED;
+      const figure = figures[place.dataset.figure];
       drawn.set(place, 0);
-      Plotly.react(place, figures[place.dataset.figure].data, layoutFor(figures[place.dataset.figure], pixels), settings);
+      Plotly.react(place, tinted(figure.data), layoutFor(figure, pixels), settings);
       place.dataset.drawn = "yes";
     });
   });
   window.addEventListener("afterprint", () => {
+    printing = false;
     closed.forEach((each) => { each.open = false; });
     redraw();
   });

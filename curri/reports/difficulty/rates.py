@@ -1,0 +1,204 @@
+r"""How pass rates are spread over the prompts of an arm, as far as few responses a prompt can tell.
+
+Each arm gets a Beta distribution of pass rates that is fitted to it (empirical Bayes), and each prompt the posterior
+that follows from it and from its own responses. Counts of prompts are sums of posterior probabilities: a prompt with
+one right answer of two counts a little everywhere, not wholly at 0.5.
+
+Probabilities of ranges are sums on a grid of x = log(p / (1 - p)), where the density p^a (1-p)^b has no poles.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from curri.reports.difficulty.evidence import Evidence
+    from curri.types import Bools, Floats, Ints
+
+__all__ = ["Posteriors", "edge_of_signal", "fit", "least_signal", "live_share"]
+
+PSEUDO_PROMPTS = 10.0
+"""Prompts that the whole store counts for when an arm's spread is fitted."""
+_LEAST, _MOST = 0.1, 500.0
+_ROWS = 4096
+
+_X = np.arange(-40.0, 40.0001, 0.08)
+_LOG_P = -np.logaddexp(0.0, -_X)
+_LOG_Q = -np.logaddexp(0.0, _X)
+
+
+def least_signal(group_size: int) -> float:
+    """Half of the chance of signal that a prompt has which is solved half of the time: (1 - 2^(1-n)) / 2.
+
+    >>> least_signal(8)
+    0.49609375
+    """
+    return float((1.0 - 2.0 ** (1 - group_size)) / 2.0)
+
+
+def edge_of_signal(group_size: int) -> float:
+    """The pass rate p > 1/2 above which groups have signal less than half as often as at p = 1/2.
+
+    It solves 1 - p^n - (1-p)^n = (1 - 2^(1-n)) / 2, the left side being the probability that n Bernoulli draws differ;
+    below 1 - p it is the same.
+
+    >>> round(edge_of_signal(8), 3), round(edge_of_signal(2), 3)
+    (0.918, 0.854)
+    """
+    low, high, least = 0.5, 1.0, least_signal(group_size)
+    for _ in range(60):
+        middle = (low + high) / 2.0
+        live = 1.0 - middle**group_size - (1.0 - middle) ** group_size
+        low, high = (middle, high) if live > least else (low, middle)
+    return (low + high) / 2.0
+
+
+@dataclass(frozen=True, eq=False)
+class Posteriors:
+    """Beta(a, b) of the pass rate of each prompt, and of each arm's prior.
+
+    Attributes:
+        a, b: shape (_P,).
+        prior_a, prior_b: shape (_A,).
+    """
+
+    a: Floats
+    b: Floats
+    prior_a: Floats
+    prior_b: Floats
+
+    @property
+    def mean(self) -> Floats:
+        """Of each prompt."""
+        return np.asarray(self.a / (self.a + self.b))
+
+    @property
+    def std(self) -> Floats:
+        """Of each prompt."""
+        total = self.a + self.b
+        return np.asarray(np.sqrt((self.a / total) * (self.b / total) / (total + 1.0)))
+
+    def between(self, edges: Sequence[float], rows: Ints) -> Floats:
+        """Probability that the pass rate lies between each two neighbours of ``edges``, shape (rows, edges - 1).
+
+        Args:
+            edges: ascending; the first is taken as 0 and the last as 1.
+            rows: prompts.
+        """
+        pairs, place = np.unique(np.column_stack([self.a[rows], self.b[rows]]), axis=0, return_inverse=True)
+        inner = np.array([math.log(edge / (1.0 - edge)) for edge in edges[1:-1]])
+        found = np.empty((len(pairs), len(edges) - 1))
+        for first in range(0, len(pairs), _ROWS):
+            part = pairs[first : first + _ROWS]
+            found[first : first + _ROWS] = np.diff(_cumulated(part[:, 0], part[:, 1], inner), axis=1)
+        return np.asarray(found[place.reshape(-1)])
+
+
+def _cumulated(a: Floats, b: Floats, inner: Floats) -> Floats:
+    """P(x <= edge), with 0 in front and 1 at the end; between grid points the sum is straight."""
+    logs = np.outer(a, _LOG_P) + np.outer(b, _LOG_Q)
+    weights = np.exp(logs - logs.max(axis=1, keepdims=True))
+    sums = np.cumsum((weights[:, 1:] + weights[:, :-1]) / 2.0, axis=1)
+    sums = np.concatenate([np.zeros((len(a), 1)), sums], axis=1)
+    at = (inner - _X[0]) / (_X[1] - _X[0])
+    left = np.floor(at).astype(np.int64)
+    share = at - left
+    inside = (sums[:, left] * (1.0 - share) + sums[:, left + 1] * share) / sums[:, -1:]
+    ends = np.zeros((len(a), 1)), np.ones((len(a), 1))
+    return np.concatenate([ends[0], inside, ends[1]], axis=1)
+
+
+def fit(evidence: Evidence) -> Posteriors:
+    """Fit the spread of each arm by moments, and update it by each prompt's responses.
+
+    Per prompt, k of n solved gives k/n for E[p] and, without bias, (k² - Σ solved²) / (n (n-1)) for E[p²]. Their means
+    over the prompts of an arm, pulled to those of all prompts as by ten prompts more, fix the Beta distribution.
+    """
+    pool, n = evidence.pool, evidence.known.astype(np.float64)
+    once, twice = n > 0, n > 1
+    rate = np.where(once, evidence.solved_sum / np.maximum(n, 1.0), 0.0)
+    pairs = np.maximum(n * (n - 1.0), 1.0)
+    square = np.where(twice, (np.square(evidence.solved_sum) - evidence.solved_squares) / pairs, 0.0)
+    means = _pulled(pool.by_arm(rate), pool.by_arm(once), 0.5)
+    firsts = _pulled(pool.by_arm(np.where(twice, rate, 0.0)), pool.by_arm(twice), 0.5)
+    seconds = _pulled(pool.by_arm(square), pool.by_arm(twice), 1.0 / 3.0)
+    means = np.clip(means, 0.005, 0.995)
+    spread = np.maximum(seconds - np.square(firsts), 1e-9)
+    strength = np.clip(firsts * (1.0 - firsts) / spread - 1.0, _LEAST, _MOST)
+    prior_a, prior_b = strength * means, strength * (1.0 - means)
+    a = prior_a[pool.arms] + evidence.solved_sum
+    b = prior_b[pool.arms] + n - evidence.solved_sum
+    return Posteriors(a, np.maximum(b, 1e-6), prior_a, prior_b)
+
+
+def _pulled(sums: Floats, counts: Floats, empty: float) -> Floats:
+    """Means of arms, pulled to the mean of everything."""
+    every = sums.sum() / counts.sum() if counts.sum() else empty
+    return np.asarray((sums + PSEUDO_PROMPTS * every) / (counts + PSEUDO_PROMPTS))
+
+
+def live_share(posteriors: Posteriors, evidence: Evidence, group_size: int) -> Floats:
+    """Probability that the next group of each prompt has signal, shape (_P,).
+
+    Where every response was right or wrong: 1 - (B(a+n, b) + B(a, b+n)) / B(a, b). Elsewhere the rewards are what
+    differs, and :func:`_reward_live` goes by their values.
+    """
+    a, b = posteriors.a, posteriors.b
+    right, wrong = np.ones_like(a), np.ones_like(a)
+    for i in range(group_size):
+        right *= (a + i) / (a + b + i)
+        wrong *= (b + i) / (a + b + i)
+    other = evidence.tried & ~evidence.judged
+    live = 1.0 - right - wrong
+    if other.any():
+        live[other] = _reward_live(evidence, other, group_size)
+    return np.clip(live, 0.0, 1.0)
+
+
+def _reward_live(evidence: Evidence, wanted: Bools, group_size: int) -> Floats:
+    """The same from the values of the rewards, for the prompts that are wanted.
+
+    A prompt's rewards are draws from a distribution whose prior is a Dirichlet of total weight 1 over the values its
+    arm has seen, in their shares there. A group has no signal if all its draws are equal.
+    """
+    cells, pool = evidence.cells, evidence.pool
+    mine = wanted[cells.rows]
+    rows, reward, n = cells.rows[mine], cells.reward[mine], cells.n[mine]
+    (arm_keys, arm_sums), (keys, sums) = _tally(pool.arms[rows], reward, n), _tally(rows, reward, n)
+    shares = arm_sums / np.bincount(arm_keys[0], arm_sums)[arm_keys[0]]
+    prior = shares[_places(arm_keys, (pool.arms[keys[0]], keys[1]))]
+    total = evidence.responses[keys[0]].astype(np.float64)
+    seen, before, unseen_all = np.ones_like(prior), np.ones_like(prior), np.ones_like(shares)
+    for i in range(group_size):
+        seen *= (sums + prior + i) / (total + 1.0 + i)
+        before *= (prior + i) / (total + 1.0 + i)
+        unseen_all *= (shares + i) / (1.0 + i)
+    of_arm = np.bincount(arm_keys[0], unseen_all, len(pool.arm_names))
+    scale = np.ones(len(pool))
+    for i in range(group_size):
+        scale *= (1.0 + i) / (evidence.responses + 1.0 + i)
+    equal = np.bincount(keys[0], seen - before, len(pool)) + of_arm[pool.arms] * scale
+    return np.asarray(1.0 - equal[wanted])
+
+
+def _tally(owner: Ints, reward: Floats, n: Ints) -> tuple[tuple[Ints, Floats], Floats]:
+    """Distinct (owner, reward), ascending, and how many responses each has."""
+    order = np.lexsort((reward, owner))
+    owner, reward = owner[order], reward[order]
+    new = np.ones(owner.size, dtype=np.bool_)
+    new[1:] = (owner[1:] != owner[:-1]) | (reward[1:] != reward[:-1])
+    starts = np.flatnonzero(new)
+    return (owner[starts], reward[starts]), np.add.reduceat(n[order], starts).astype(np.float64)
+
+
+def _places(keys: tuple[Ints, Floats], wanted: tuple[Ints, Floats]) -> Ints:
+    """Where pairs stand among ascending ones that hold all of them."""
+    values = np.unique(keys[1])
+    codes = keys[0] * values.size + np.searchsorted(values, keys[1])
+    return np.searchsorted(codes, wanted[0] * values.size + np.searchsorted(values, wanted[1]))

@@ -1,0 +1,211 @@
+"""How well pass rates are foretold on the visits of a recorded run itself, and what another model's say beforehand."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from curri.estimators import FirstContact, LogitUpdate, ScoreTable, prior_logit, update_logit
+from curri.registry import strategy
+from curri.simulation.bound import live_chance
+from curri.types import Rollouts
+
+if TYPE_CHECKING:
+    from curri.simulation.records import Records
+    from curri.types import Bools, Floats, Ints
+
+__all__ = ["DISCOUNTS", "Excess", "FirstQuarter", "by_discount", "by_strategy", "first_quarter", "foretells"]
+
+DISCOUNTS = (1.0, 0.85, 0.5)
+PRIOR = (0.35, 0.71)
+"""Beta prior of the fixed discounts, fitted to the first visits of the recorded run of 1,209 prompts."""
+SPLITS = 20
+_PARTS = 8
+_FEWEST = 16
+
+
+@dataclass(frozen=True, slots=True)
+class Excess:
+    """Mean squared error of foretold pass rates over the binomial floor.
+
+    Attributes:
+        name: of the rule.
+        mean: E (foretold − observed)² less E of the observation's own variance; below 0 only by chance.
+        se: standard error, prompts being what was drawn.
+        visits: that it is of.
+    """
+
+    name: str
+    mean: float
+    se: float
+    visits: int
+
+
+@dataclass(frozen=True, slots=True)
+class FirstQuarter:
+    """Live share of first groups, in the half of the prompts that was not learned from; means over splits.
+
+    Attributes:
+        prompts: with a pass rate of another model.
+        base: of all.
+        raw: of the quarter whose imported pass rate is nearest to one half.
+        calibrated: of the quarter with the best expectation after calibration on the other half.
+        raw_sd, calibrated_sd: standard deviations over splits.
+        known: of the quarter that is best by the smoothed curve's own start: what there is to gain.
+        splits: how many.
+    """
+
+    prompts: int
+    base: float
+    raw: float
+    raw_sd: float
+    calibrated: float
+    calibrated_sd: float
+    known: float
+    splits: int
+
+
+def by_strategy(records: Records, name: str) -> Excess | None:
+    """What a strategy foretells of each visit, told all visits before it; first visits are left out.
+
+    All visits of one moment (see ``Records.moments``) are one round. None where the strategy foretells no pass rates.
+
+    Args:
+        records: the run.
+        name: a registered strategy.
+    """
+    if not foretells(records, name):
+        return None
+    curriculum = strategy(name)(_pool(records), seed=0, group_size=max(records.group_size, 2))
+    rows = np.repeat(np.arange(len(records)), records.visits)
+    order = np.argsort(records.moments, kind="stable")
+    bounds = np.flatnonzero(np.diff(records.moments[order])) + 1
+    foretold = np.full(rows.size, np.nan)
+    met = np.zeros(len(records), dtype=np.bool_)
+    for part in np.split(order, bounds):
+        for visit in part[met[rows[part]]].tolist():
+            rate = curriculum.explain(int(records.ids[rows[visit]])).get("pass_rate")
+            foretold[visit] = np.nan if rate is None else rate
+        curriculum.tell(_told(records, rows, part))
+        curriculum.advance()
+        met[rows[part]] = True
+    return _excess(name, records, rows, foretold)
+
+
+def foretells(records: Records, name: str) -> bool:
+    """Whether a strategy gives pass rates that its rollouts teach it."""
+    found = strategy(name)
+    if {"texts", "probes"} & found.tags:
+        return False
+    curriculum = found(_pool(records), seed=0, group_size=max(records.group_size, 2))
+    return "pass_rate" in curriculum.explain(int(records.ids[0]))
+
+
+def _pool(records: Records) -> Any:
+    from curri.pool import PromptPool
+
+    return PromptPool(records.ids, records.arms)
+
+
+def _told(records: Records, rows: Ints, part: Any) -> Rollouts:
+    """The visits as responses; a sum of partly right answers is shared out evenly."""
+    n = records.trials[part].astype(np.int64)
+    right = records.successes[part]
+    ordinal = np.arange(int(n.sum())) - np.repeat(np.cumsum(n) - n, n)
+    solved = np.clip(np.repeat(right, n) - ordinal, 0.0, 1.0)
+    return Rollouts(np.repeat(records.ids[rows[part]], n), solved)
+
+
+def by_discount(records: Records, discount: float, prior: tuple[float, float] = PRIOR) -> Excess:
+    """The rule of public tools: a Beta posterior whose evidence fades by a fixed factor at every visit.
+
+    Args:
+        records: the run.
+        discount: λ in [0, 1]; 0 is the latest group alone, without a prior.
+        prior: successes and failures to start from.
+    """
+    rows = np.repeat(np.arange(len(records)), records.visits)
+    foretold = np.full(rows.size, np.nan)
+    right, wrong = np.zeros(len(records)), np.zeros(len(records))
+    a, b = prior if discount else (0.0, 0.0)
+    for number in range(int(records.visits.max())):
+        mine = np.flatnonzero(records.visits > number)
+        visit = records.starts[mine] + number
+        x, n = records.successes[visit], records.trials[visit]
+        if number:
+            foretold[visit] = (a + right[mine]) / (a + b + right[mine] + wrong[mine])
+        right[mine] = discount * right[mine] + x
+        wrong[mine] = discount * wrong[mine] + n - x
+    return _excess(f"discount {discount:g}" if discount else "latest group", records, rows, foretold)
+
+
+def _excess(name: str, records: Records, rows: Ints, foretold: Floats) -> Excess:
+    x, n = records.successes, records.trials
+    mine = ~np.isnan(foretold) & (n > 1)
+    rate, n = x[mine] / n[mine], n[mine]
+    error = np.square(foretold[mine] - rate) - rate * (1.0 - rate) / (n - 1.0)
+    mean = float(error.mean()) if error.size else float("nan")
+    of_prompt = np.bincount(rows[mine], error - mean, len(records)) if error.size else np.zeros(1)
+    return Excess(name, mean, float(np.sqrt(np.square(of_prompt).sum()) / max(error.size, 1)), int(error.size))
+
+
+# --- first contact ----------------------------------------------------------------------------------------------------
+
+
+def first_quarter(records: Records, *, splits: int = SPLITS, window: int = 9) -> FirstQuarter | None:
+    """Live share of the first groups of the best quarter of prompts, by another model's pass rates.
+
+    In each split, the calibration is learned on one half of the prompts, in eight batches, and judged on the other.
+    None where fewer than 16 prompts have such a rate.
+
+    Args:
+        records: the run.
+        splits: random ones, the same for the same number.
+        window: of the curve whose start is taken for the truth.
+    """
+    if records.prior is None or np.count_nonzero(~np.isnan(records.prior)) < _FEWEST:
+        return None
+    first = records.starts[:-1]
+    x, n = records.successes[first], records.trials[first]
+    live = (x > 0) & (x < n)
+    logits = prior_logit(records.prior)
+    start = live_chance(records.curves(1, window).rates[0] if records.by != "visit" else _start(records, window), 8)
+    known = np.flatnonzero(~np.isnan(records.prior))
+    shares = []
+    for split in range(splits):
+        half = np.random.Generator(np.random.PCG64(split)).permutation(known)
+        learned, judged = half[: half.size // 2], half[half.size // 2 :]
+        expected = _calibrated(logits, x, n, learned, judged, records.group_size)
+        raw = -np.abs(records.prior[judged] - 0.5)
+        shares.append([live[judged].mean(), *(_best(live[judged], by) for by in (raw, expected, start[judged]))])
+    table = np.array(shares)
+    base, raw_, calibrated, known_ = table.mean(axis=0).tolist()
+    _, raw_sd, calibrated_sd, _ = table.std(axis=0, ddof=1 if splits > 1 else 0).tolist()
+    return FirstQuarter(int(known.size), base, raw_, raw_sd, calibrated, calibrated_sd, known_, splits)
+
+
+def _start(records: Records, window: int) -> Floats:
+    from curri.simulation.records import smoothed
+
+    pairs = zip(records.starts[:-1].tolist(), records.starts[1:].tolist(), strict=True)
+    return np.array([smoothed(records.successes[a:b], records.trials[a:b], window)[0] for a, b in pairs])
+
+
+def _best(live: Bools, by: Floats) -> float:
+    return float(live[np.argsort(-by, kind="stable")[: max(1, live.size // 4)]].mean())
+
+
+def _calibrated(  # noqa: PLR0917  private
+    logits: Floats, x: Floats, n: Floats, learned: Ints, judged: Ints, group_size: int
+) -> Floats:
+    """The expected chance of a live first group of ``judged``, after the first groups of ``learned``."""
+    contact = FirstContact(["all"])
+    for part in np.array_split(learned, _PARTS):
+        arms = np.zeros(part.size, dtype=np.int64)
+        mean, variance = contact.believed(arms, logits[part])
+        before = LogitUpdate(mean, variance, np.zeros(part.size))
+        contact.learn(arms, logits[part], before, update_logit(mean, variance, x[part], n[part]))
+    mean, variance = contact.believed(np.zeros(judged.size, dtype=np.int64), logits[judged])
+    return ScoreTable("live", n=group_size).at(mean, variance)[0]
