@@ -184,7 +184,7 @@ def plan(
     if name is None and store.priors.in_use is not None:
         name, source = store.priors.in_use, "priors"
     known = _known(store, pool, name, source)
-    spreads = _spreads(known, len(pool.arm_names))
+    spreads = arm_spreads(known.arms, known.right, known.judged, len(pool.arm_names))
     plans = [
         _plan_of(known.of(known.arms == arm), [spreads[arm]], sizes, live, str(arm_name))
         for arm, arm_name in enumerate(pool.arm_names)
@@ -233,28 +233,33 @@ def _known(store: PromptStore, pool: PromptPool, model: str | None, source: Sour
     return _Known(pool.arms.astype(np.int64), right, judged, partly, tokens).of(pool.active)
 
 
-def _spreads(known: _Known, n_arms: int) -> list[tuple[float, float] | None]:
+def arm_spreads(arms: Ints, right: Ints, judged: Ints, n_arms: int) -> list[tuple[float, float] | None]:
     """The Beta that the pass rates of each arm are spread by; None where no prompt of it was tried.
 
     So that few prompts cannot say that all are hopeless, each arm has one prompt more, made of all prompts; these have
     one more that was right once in two.
+
+    Args:
+        arms: codes of the prompts, in [0, n_arms), shape (_P,).
+        right: right answers, integers in [0, judged], shape (_P,).
+        judged: answers known to be right or wrong; 0 for a prompt that was not tried, shape (_P,).
+        n_arms: _A.
     """
     found: list[tuple[float, float] | None] = [None] * n_arms
-    right, judged, count = _counted(known.right, known.judged)
-    if not count.size:
+    all_right, all_judged, all_count = _counted(right, judged)
+    if not all_count.size:
         return found
-    everything = right, judged, count
-    if judged.max() > 1:
-        everything = np.append(right, 1), np.append(judged, 2), np.append(count, 1.0)
-    start = fit_beta(*everything)
+    if all_judged.max() > 1:
+        all_right, all_judged = np.append(all_right, 1), np.append(all_judged, 2)
+        all_count = np.append(all_count, 1.0)
+    start = fit_beta(all_right, all_judged, all_count)
     for arm in range(n_arms):
-        of_arm = known.of(known.arms == arm)
-        right, judged, count = _counted(of_arm.right, of_arm.judged)
+        mine = arms == arm
+        own_right, own_judged, count = _counted(right[mine], judged[mine])
         if count.size:
-            all_right, all_judged, all_count = everything
             found[arm] = fit_beta(
-                np.concatenate([right, all_right]),
-                np.concatenate([judged, all_judged]),
+                np.concatenate([own_right, all_right]),
+                np.concatenate([own_judged, all_judged]),
                 np.concatenate([count, all_count / all_count.sum()]),
                 start=start,
             )

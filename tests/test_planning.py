@@ -28,7 +28,7 @@ def store(tmp_path: Path) -> Iterator[PromptStore]:
 def fill(store: PromptStore, arm: str, counts: Sequence[int], n: int = 8, tokens: int | None = None) -> None:
     """Prompts of an arm, each with so many right responses of n (-1: with none at all)."""
     first = len(store.prompts) + 1
-    store.prompts.add([NewPrompt(f"{arm} {i}", is_chat=False, answer="", arm=arm) for i in range(len(counts))])
+    store.prompts.add([NewPrompt(f"{arm} {first + i}", is_chat=False, answer="", arm=arm) for i in range(len(counts))])
     rows = [(first + i, float(j < right)) for i, right in enumerate(counts) if right >= 0 for j in range(n)]
     table = {
         "prompt_id": pa.array([row[0] for row in rows], pa.int64()),

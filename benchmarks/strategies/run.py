@@ -48,7 +48,7 @@ PARAMETERS: dict[str, dict[str, Any]] = {
     "modomodo": {"weights": {f"arm{code:02d}": 1.0 + code for code in range(ARMS)}},
     "vas": {"diversity": "none"},  # there are no texts to compare
 }
-MOVING_TARGET = ("adarft",)
+MOVING_TARGET = ("adarft", "frontier")
 """Strategies under which the weight of every prompt moves with every round."""
 VARIANTS = (
     Case("eva", {"schedule": "online", "mixup": 1}, "online"),

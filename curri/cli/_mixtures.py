@@ -11,10 +11,10 @@ from curri.cli._options import DEFAULT_STORE, opened
 from curri.errors import InvalidInput
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
 
     from curri.exchange.mixture_runs import RunsFile
-    from curri.reports.study import Limits, Study
+    from curri.reports.study import Limits
 
 RunsArgument: TypeAlias = Annotated[
     str,
@@ -209,8 +209,3 @@ def read_runs_file(
     from curri.exchange.mixture_runs import read_runs
 
     return read_runs(path, scores=scores, on=on, arms=arms, columns=columns, wanted=wanted or [], names=names)
-
-
-def teller(study: Study, update: Callable[[int, int | None, str], None]) -> None:
-    """Let a study show what it is at."""
-    study.tell = lambda words: update(0, None, words)

@@ -24,6 +24,7 @@ from curri.cli import (
     report,
     rollouts,
     select,
+    simulate,
     store,
     strategies,
 )
@@ -67,6 +68,7 @@ app.command("explain", rich_help_panel=_ROUND)(explain.explain)
 app.add_typer(mix.app, name="mix", rich_help_panel=_REST)
 app.command("strategies", rich_help_panel=_REST)(strategies.strategies)
 app.command("doctor", rich_help_panel=_REST)(doctor.doctor)
+app.command("simulate", rich_help_panel=_REST)(simulate.simulate)
 app.command("demo", rich_help_panel=_REST)(demo.demo)
 
 

@@ -80,7 +80,7 @@ def fit(
     )
     study = _study(source, target, lower, surrogate=surrogate, everything=True)
     with progress("fit", quiet=as_json) as update:
-        _mixtures.teller(study, update)
+        study.tell = update
         found = _fit_document(study, source, compare=compare, paper=algorithm is not None)
     if as_json:
         document(found)
@@ -248,7 +248,7 @@ def optimize(
     )
     study = _study(source, target, lower, surrogate=surrogate, limits=limits, count=candidates, guard=guard, seed=seed)
     with progress("optimize", quiet=as_json) as update:
-        _mixtures.teller(study, update)
+        study.tell = update
         found = recommendation_part(study)
         found["tradeoff"] = finite(trade_offs(study))
         found["notes"] = list(source.notes)
@@ -392,6 +392,6 @@ def report(
         "seed": seed,
     }
     with progress("report", quiet=as_json) as update:
-        _mixtures.teller(study, update)
+        study.tell = update
         found = mixture_report(study, source, settings, paper=algorithm is not None)
     deliver(found, kind, output, as_json=as_json)

@@ -14,7 +14,7 @@ from curri.mixtures.quality import Quality, quality_of
 from curri.mixtures.surrogates import Surrogate, make_surrogate, share_evidence
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from numpy.typing import ArrayLike
 
@@ -155,13 +155,21 @@ class Fits:
         return np.asarray(self.correlation[np.ix_(place, place)])
 
 
-def fit(runs: Runs, surrogate: str = "best", *, columns: Sequence[str] | None = None, **settings: Any) -> Fits:
+def fit(
+    runs: Runs,
+    surrogate: str = "best",
+    *,
+    columns: Sequence[str] | None = None,
+    progress: Callable[[int, int, str], None] | None = None,
+    **settings: Any,
+) -> Fits:
     """Fit one surrogate to every column of scores.
 
     Args:
         runs: mixtures and scores; runs without a score are left out of that column.
         surrogate: its name, one of :data:`SURROGATES`.
         columns: which columns; if None all with two scores or more, the others are in ``skipped``.
+        progress: called before each column with how many are done, how many there are, and its name.
         **settings: keywords of the surrogate's class.
 
     Raises:
@@ -181,9 +189,10 @@ def fit(runs: Runs, surrogate: str = "best", *, columns: Sequence[str] | None = 
     counts = {name: int(runs.measured(name).sum()) for name in (runs.targets if columns is None else columns)}
     skipped = {} if columns is not None else {name: _too_few(n) for name, n in counts.items() if n < _LEAST}
     fitted: dict[str, Surrogate] = {}
-    for name in counts:
-        if name in skipped:
-            continue
+    wanted = [name for name in counts if name not in skipped]
+    for done, name in enumerate(wanted):
+        if progress is not None:
+            progress(done, len(wanted), name)
         known = runs.measured(name)
         errors = runs.standard_errors(name)
         if not known.any():

@@ -124,7 +124,7 @@ def trade_offs(study: Study) -> dict[str, Any] | None:
     targets = list(study.targets)[:FRONT_TARGETS]
     if len(targets) < 2:
         return None
-    study.tell("looking for trade-offs")
+    study.tell(0, None, "looking for trade-offs")
     found = trade_off(study.fits, targets, study.allowed, seed=study.seed)
     points = zip(found.weights, found.means.tolist(), found.stds.tolist(), strict=True)
     return {

@@ -49,7 +49,7 @@ def mixture_report(
         A document of plain JSON; numbers that do not exist are null.
     """
     report = recommendation_part(study)
-    study.tell("describing what was found")
+    study.tell(0, None, "describing what was found")
     more: dict[str, Any] = {
         "effects": effect_table(study),
         "curves": curves(study),

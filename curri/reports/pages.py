@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from curri.errors import InvalidParameter
 from curri.reports.difficulty.sections import difficulty_page
+from curri.reports.replay import replay_page
 from curri.reports.sections import mixture_page
 
 if TYPE_CHECKING:
@@ -15,7 +16,11 @@ if TYPE_CHECKING:
 
 __all__ = ["page_of"]
 
-_PAGES = {"curri mixture report": mixture_page, "curri difficulty report": difficulty_page}
+_PAGES = {
+    "curri mixture report": mixture_page,
+    "curri difficulty report": difficulty_page,
+    "curri replay report": replay_page,
+}
 
 
 def page_of(report: Mapping[str, Any]) -> Page:

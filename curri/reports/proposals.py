@@ -41,7 +41,7 @@ def proposals(study: Study) -> dict[str, Any]:
         rows.append(_row(study, "promising", challenger.weights, "the best prediction: run it before you rely on it"))
     rows.append(_row(study, "again", found.best_measured.weights, "the best measured mixture again: is it luck?"))
     if study.runs.m > 1:
-        study.tell("choosing what to run next")
+        study.tell(0, None, "choosing what to run next")
         taken = [np.array(list(row["weights"].values())) for row in rows]
         for weights in next_runs(study.fits, study.deciding, study.allowed, NEW_RUNS, seed=study.seed):
             if all(np.abs(weights - other).sum() / 2.0 >= _APART for other in taken):

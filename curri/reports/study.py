@@ -98,7 +98,7 @@ class Study:
         guard: how many times the noise a predicted gain must exceed.
         caution: standard deviations taken off a prediction while searching.
         seed: of every random decision.
-        tell: called with a few words before each long step.
+        tell: called before each long step with what is done of it, of how much (or None), and a few words.
     """
 
     runs: Runs
@@ -109,7 +109,7 @@ class Study:
     guard: float = 1.0
     caution: float = 0.0
     seed: int = 0
-    tell: Callable[[str], None] = lambda _: None
+    tell: Callable[[int, int | None, str], None] = lambda *_: None
 
     def __post_init__(self) -> None:
         names = [target.name for target in self.targets]
@@ -138,8 +138,10 @@ class Study:
     def fits(self) -> Fits:
         """A surrogate a column."""
         columns = list(dict.fromkeys(part for target in self.targets for part in target.parts))
-        self.tell(f"fitting {len(columns)} column{'s' if len(columns) > 1 else ''}")
-        return fit(self.runs, self.surrogate, columns=columns)
+        return fit(self.runs, self.surrogate, columns=columns, progress=self._tell_of_fit)
+
+    def _tell_of_fit(self, done: int, total: int, column: str) -> None:
+        self.tell(done, total if total > 1 else None, f"fitting {column}")
 
     @functools.cached_property
     def allowed(self) -> Constraints:
@@ -150,7 +152,7 @@ class Study:
     def recommendation(self) -> Recommendation:
         """What to train on, by the deciding target."""
         allowed, fits = self.allowed, self.fits
-        self.tell("searching for better mixtures")
+        self.tell(0, None, "searching for better mixtures")
         return recommend(
             fits,
             self.deciding,
@@ -201,8 +203,8 @@ def compare_surrogates(study: Study) -> list[dict[str, Any]]:
     """How well every surrogate predicts left-out runs of the deciding target, or why it cannot be fitted."""
     target = study.deciding
     found: list[dict[str, Any]] = []
-    for name in SURROGATES:
-        study.tell(f"fitting {name}")
+    for done, name in enumerate(SURROGATES):
+        study.tell(done, len(SURROGATES), f"fitting {name}")
         try:
             fits = fit(study.runs, name, columns=list(target.parts))
         except (InvalidData, MissingExtra) as error:

@@ -16,7 +16,15 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Self, TypeAlias
 
 import numpy as np
 
-from curri.errors import CurriError, EngineError, InvalidInput, InvalidParameter, MissingExtra, VerifierFailed
+from curri.errors import (
+    CurriError,
+    EngineError,
+    InvalidInput,
+    InvalidParameter,
+    MissingExtra,
+    VerifierFailed,
+    WriteFailed,
+)
 from curri.selectors import SuccessiveElimination, stable_hash
 from curri.store import Source
 from curri.store.cache import NewResponse, RolloutCache
@@ -277,6 +285,7 @@ class _Generation:
         self.stopped: CurriError | None = None
         self._writer = ThreadPoolExecutor(max_workers=1, thread_name_prefix="curri-write")
         self._writing: Future[None] | None = None
+        self._unwritable = False
         self._arrived: list[Answered] = []
         self._size = self._characters = 0
         self._flushed = 0.0
@@ -485,17 +494,24 @@ class _Generation:
         arrived, self._arrived = self._arrived, []
         self._size = self._characters = 0
         self._flushed = time.monotonic()
-        if any(answered.responses for answered in arrived):
-            try:
-                self._wait()
-            finally:  # an error of the batch before does not lose this one
+        if self._unwritable or not any(answered.responses for answered in arrived):
+            return
+        try:
+            self._wait()
+        finally:  # what the verifier failed for is paid for, and so is this
+            if not self._unwritable:
                 self._count(arrived)
                 self._writing = self._writer.submit(self._write, arrived)
 
     def _wait(self) -> None:
         writing, self._writing = self._writing, None
-        if writing is not None:
+        if writing is None:
+            return
+        try:
             writing.result()
+        except WriteFailed:
+            self._unwritable = True
+            raise
 
     def _count(self, arrived: Sequence[Answered]) -> None:
         for answered in arrived:

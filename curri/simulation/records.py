@@ -300,9 +300,7 @@ def _fifths(prior: Floats) -> Strings:
 # --- from a store -----------------------------------------------------------------------------------------------------
 
 
-def stored_counts(
-    store: PromptStore, model: str, *, least_visits: int = 3, prompt_ids: Ints | None = None
-) -> Records:
+def stored_counts(store: PromptStore, model: str, *, least_visits: int = 3, prompt_ids: Ints | None = None) -> Records:
     """Visit counts from the rollouts of a model, or of a run, in a store; probes are left out.
 
     A visit is what a prompt got under one policy version, or in one round where no versions are known. Its place in the

@@ -38,7 +38,17 @@ if TYPE_CHECKING:
     from curri.simulation.records import Curves
     from curri.types import Floats, Ints, Rollouts, Selection
 
-__all__ = ["DEFAULT_SEEDS", "Entry", "RecordedPolicy", "Replayed", "fitting", "heeds_prior", "play_all", "play_one", "reason_against"]
+__all__ = [
+    "DEFAULT_SEEDS",
+    "Entry",
+    "RecordedPolicy",
+    "Replayed",
+    "fitting",
+    "heeds_prior",
+    "play_all",
+    "play_one",
+    "reason_against",
+]
 
 DEFAULT_SEEDS = 10
 _ASKED_SHARE = 0.25

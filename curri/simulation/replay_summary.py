@@ -14,8 +14,8 @@ from curri.errors import MissingExtra
 from curri.simulation.bound import Coverage, best_live_share, live_chance, top_tenth
 from curri.simulation.foretold import DISCOUNTS, by_discount, by_strategy, first_quarter, foretells
 from curri.simulation.parallel import in_parallel
-from curri.simulation.replay import Entry, Replayed, fitting, heeds_prior, play_all
 from curri.simulation.records import WINDOW
+from curri.simulation.replay import Entry, Replayed, fitting, heeds_prior, play_all
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -79,9 +79,7 @@ def replay_document(
     names, left_out = fitting(settings.strategies)
     shared = {"batch": settings.batch, "group_size": size}
     entries = _entries(curves, names, settings, shared)
-    runs = play_all(
-        curves, entries, **shared, seeds=range(settings.seeds), jobs=settings.jobs, progress=tell
-    )
+    runs = play_all(curves, entries, **shared, seeds=range(settings.seeds), jobs=settings.jobs, progress=tell)
     tell(0, None, "bounds")
     bounds = _Bounds(curves, **shared)
     by_entry = [runs[place : place + settings.seeds] for place in range(0, len(runs), settings.seeds)]
@@ -110,9 +108,7 @@ def replay_document(
     )
 
 
-def _entries(
-    curves: Curves, names: Sequence[str], settings: ReplaySettings, shared: Mapping[str, int]
-) -> list[Entry]:
+def _entries(curves: Curves, names: Sequence[str], settings: ReplaySettings, shared: Mapping[str, int]) -> list[Entry]:
     plain = [Entry(name, settings.parameters.get(name, {})) for name in names]
     heeding = [name for name in names if heeds_prior(curves, name, **shared)]
     return [*plain, *(Entry(name, settings.parameters.get(name, {}), with_prior=True) for name in heeding)]

@@ -33,6 +33,7 @@ CONFIG: dict[str, str | bool | int | float | list[str]] = {
 }
 """Settings of every connection."""
 _HOLDER = re.compile(r"held in (?P<program>.+?) \(PID (?P<pid>\d+)\)")
+_REFUSED = re.compile(r"Read-only file system|Permission denied|Operation not permitted")
 
 
 class Connection:

@@ -270,14 +270,21 @@ def test_an_honest_adapter_passes(check: AdapterCheck) -> None:
     check()
 
 
+class NeverStarts(Fair):
+    """Refuses every dataset."""
+
+    def __init__(self, folder: Path, setting: Setting) -> None:
+        raise InvalidData("no")
+
+
 def test_results_without_pytest() -> None:
-    expected = {"fresh": "it looks ahead", "groups_are_whole": "a mistake"}
-    results = {
-        result.name: result
-        for result in run_adapter_checks(AdapterCase("ahead", LookingAhead, expected_failures=expected))
-    }
+    expected = {"fresh": "it never starts", "missing_ids_refused": "a mistake"}
+    case = AdapterCase("stubborn", NeverStarts, expected_failures=expected)
+    results = {result.name: result for result in run_adapter_checks(case)}
     assert results["fresh"].outcome == "failed as expected"
-    assert results["groups_are_whole"].outcome == "passed unexpectedly"
+    assert results["missing_ids_refused"].outcome == "passed unexpectedly"
+    assert results["repeated_ids_refused"].ok
+    assert results["picks_react"].message == "InvalidData: no"
     assert "ranks_agree" not in results
 
 

@@ -45,7 +45,7 @@ def test_members_that_need_more_runs_step_aside() -> None:
     rows = rng.dirichlet(np.ones(5), 10)
     found = Best().fit(rows, rows[:, 0])
     names = list(found.describe()["shares"])
-    assert names == ["linear", "gp", "gp-shrunk", "gp-ard"]
+    assert names == ["linear", "quadratic", "gp", "gp-shrunk", "gp-ard"]
     assert list(Best().fit(rows[:9], rows[:9, 0]).describe()["shares"]) == ["gp", "gp-shrunk", "gp-ard"]
     assert list(Best().fit(rows[:5], rows[:5, 0]).describe()["shares"]) == ["gp"]
     assert list(Best().fit(rows[:3], rows[:3, 0]).describe()["shares"]) == ["mean"]

@@ -123,7 +123,7 @@ def _handler(server: Server) -> type[BaseHTTPRequestHandler]:
             if reply.hang_up or server.closing.is_set():
                 self.close_connection = True
                 return
-            raw = json.dumps(reply.body).encode() if reply.raw is None else reply.raw
+            raw = reply.raw if reply.raw is not None else json.dumps(reply.body).encode() if reply.body else b""
             try:
                 self.send_response(reply.status)
                 for name, value in {"Content-Length": str(len(raw)), **reply.headers}.items():

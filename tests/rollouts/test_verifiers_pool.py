@@ -270,7 +270,7 @@ def test_names_of_other_trainers_and_numbers_of_other_libraries(functions: Path)
 def test_what_cannot_be_called_is_one_error_before_anything_is_scored(
     functions: Path, function: str, words: str
 ) -> None:
-    with VerifierPool(f"python:{functions}:{function}") as pool, pytest.raises(VerifierFailed, match="mine.py") as e:
+    with VerifierPool(f"python:{functions}:{function}") as pool, pytest.raises(VerifierFailed, match=r"mine\.py") as e:
         pool.verify([prompt()] * 3, ["7"] * 3)
     assert words in str(e.value)
 
@@ -300,7 +300,7 @@ def test_a_module_that_takes_for_ever_to_load_is_one_error(tmp_path: Path) -> No
     file.write_text("import time; time.sleep(1000)")
     with (
         VerifierPool(f"python:{file}:score", workers=1, start_limit=0.2) as pool,
-        pytest.raises(VerifierFailed, match="more than 0.2 s"),
+        pytest.raises(VerifierFailed, match=r"more than 0\.2 s"),
     ):
         pool.verify([prompt()], ["7"])
 
@@ -394,7 +394,7 @@ def test_prompts_without_answers_are_said_at_the_end() -> None:
     with VerifierPool("numeric") as pool:
         pool.refuse_if_all_failed()
         pool.verify([prompt(None, number) for number in range(100)], ["7"] * 100)
-        with pytest.raises(VerifierFailed, match="100 unverifiable.*no reference answer"):
+        with pytest.raises(VerifierFailed, match=r"100 unverifiable.*no reference answer"):
             pool.refuse_if_all_failed()
 
 
@@ -402,14 +402,14 @@ def test_prompts_without_answers_are_said_at_the_end() -> None:
 
 
 def test_closing_leaves_no_process_and_no_descriptor(functions: Path) -> None:
-    before = set(os.listdir("/proc/self/fd")) if sys.platform == "linux" else set()
+    before = set(Path("/proc/self/fd").iterdir()) if sys.platform == "linux" else set()
     with VerifierPool(f"python:{functions}:by_word", workers=2) as pool:
         pids = {int(score.reward) for score in pool.verify([prompt()] * 400, ["pid"] * 400)}
         assert len(pids) <= 2
     assert all(gone(pid, 0) for pid in pids)
     pool.close()
     if sys.platform == "linux":
-        assert set(os.listdir("/proc/self/fd")) <= before
+        assert set(Path("/proc/self/fd").iterdir()) <= before
 
 
 def test_what_a_function_started_ends_with_it(functions: Path, tmp_path: Path) -> None:
@@ -490,7 +490,8 @@ def test_no_process_outlives_its_parent(tmp_path: Path, functions: Path, kill: s
     os.mkfifo(fifo)
     functions_here = tmp_path / "hang.py"
     functions_here.write_text(
-        f"import os\ndef by_word(response):\n    open({str(fifo)!r}, 'w').write(str(os.getpid()))\n    while True: pass\n"
+        f"import os\ndef by_word(response):\n    open({str(fifo)!r}, 'w').write(str(os.getpid()))\n"
+        "    while True: pass\n"
     )
     program = started(tmp_path, functions_here, "pool.verify([prompt], ['7'])")
     pid = int(fifo.read_text())

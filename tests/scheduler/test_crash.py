@@ -61,6 +61,7 @@ PLAYED = [
     ("vas", 13, 8),
     ("eva", 13, 8),
     ("pcl", 9, 6),
+    ("frontier", 12, 6),
     ("mopps", 12, 6),
     ("modomodo", 12, 6),
     ("dapo", 12, 8),

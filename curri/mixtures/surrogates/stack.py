@@ -9,7 +9,7 @@ import numpy as np
 from curri.mixtures.surrogates.base import Surrogate
 from curri.mixtures.surrogates.constant import MeanOnly
 from curri.mixtures.surrogates.process import GaussianProcess, IsotropicProcess, ShrunkProcess
-from curri.mixtures.surrogates.ridge import LinearRidge, LogLinearRidge
+from curri.mixtures.surrogates.ridge import LinearRidge, LogLinearRidge, QuadraticRidge
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -21,8 +21,15 @@ if TYPE_CHECKING:
 
 __all__ = ["Best", "share_evidence", "stacking_weights"]
 
-MEMBERS: tuple[type[Surrogate], ...] = (LinearRidge, LogLinearRidge, IsotropicProcess, ShrunkProcess, GaussianProcess)
-"""From stiff to supple: what is smooth, saturates, or depends on some arms only."""
+MEMBERS: tuple[type[Surrogate], ...] = (
+    LinearRidge,
+    LogLinearRidge,
+    QuadraticRidge,
+    IsotropicProcess,
+    ShrunkProcess,
+    GaussianProcess,
+)
+"""From stiff to supple: arms that add up, have diminishing returns, act in pairs, or matter in ways of their own."""
 PSEUDO_RUNS = 1.0
 """Runs that speak for the members, shared among them, so that none is ruled out by a few runs."""
 SHARED_RUNS = 5.0
@@ -45,7 +52,7 @@ class Best(Surrogate):
     mean of the runs answers.
 
     Args:
-        members: classes of surrogates; by default linear and log-linear ridge, and three Gaussian processes.
+        members: classes of surrogates; by default linear, log-linear and quadratic ridge, and three Gaussian processes.
         pseudo_runs: c, at least 0.
     """
 

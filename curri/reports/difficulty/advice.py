@@ -39,6 +39,7 @@ class _Adviser:
     store: PromptStore
     question: Question
     summary: Summary
+    has_others: bool
 
     def command(self, *words: str, where: str | None = None, model: bool = True) -> str:
         """A line for a shell."""
@@ -57,8 +58,11 @@ class _Adviser:
         return name is not None and (name.startswith(RUN_MODEL) or len(self.store.rollouts.models()) != 1)
 
     def narrowed(self, where: str) -> str:
-        """A filter, within the one that the report is about."""
-        return f"({self.question.where}) and {where}" if self.question.where else where
+        """A filter, within what the report is about."""
+        parts = [f"({self.question.where})"] if self.question.where else []
+        parts += ['split == "train"'] if self.has_others else []
+        parts += ["not retired"] if not self.summary.evidence.pool.active.all() else []
+        return " and ".join([*parts, where])
 
     def matching(self, where: str) -> Ints:
         """Rows of the prompts that a filter is true of, as far as they are tried and may be picked."""
@@ -74,7 +78,7 @@ def advice_of(
 
     Where the report is about prompts that the filter language did not choose, there are no commands with filters.
     """
-    adviser = _Adviser(store, question, summary)
+    adviser = _Adviser(store, question, summary, has_others=bool(report["counts"]["held_out"]))
     evidence = summary.evidence
     if not len(evidence.pool):
         if question.prompt_ids is not None:

@@ -107,7 +107,7 @@ def _counts(store: PromptStore, question: Question, evidence: Evidence) -> dict[
     return {
         "prompts": int(pool.active.sum()),
         "retired": int((~pool.active).sum()),
-        "held_out": _held_out(store) if question.prompt_ids is None else None,
+        "held_out": _held_out(store),
         "arms": len(pool.arm_names),
         "tried": int((evidence.tried & pool.active).sum()),
         "tried_retired": int((evidence.tried & ~pool.active).sum()),

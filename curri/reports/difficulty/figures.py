@@ -181,8 +181,8 @@ def histogram_figure(found: Mapping[str, Any], edge: float) -> Figure:
     return Figure(
         "histogram",
         "Pass rates of the prompts",
-        "Bars: expected number of prompts, with 90 % intervals. Diamonds: counted by k right of n alone, which with "
-        "few rollouts is too wide. Between the dotted lines prompts are worth keeping.",
+        "Bars: expected number of prompts, with 90 % intervals. Diamonds: counted by k right of n alone, which "
+        "spreads too far with few rollouts. Between the dotted lines prompts are worth keeping.",
         [bars | {"name": "expected"}, raw],
         layout(
             340,
@@ -273,7 +273,7 @@ def histogram_map(found: Mapping[str, Any]) -> Figure:
     return Figure(
         "histograms",
         "Pass rates of each arm",
-        "A row an arm, easiest at the bottom, from 0 to 100 % pass rate: the darker, the more of its prompts."
+        "A row an arm, easiest at the bottom, from 0 to 100 % pass rate: the stronger the colour, the more of its prompts."
         + _rest(found["arms"], "prompts"),
         [
             {

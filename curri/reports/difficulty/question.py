@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from curri.errors import InvalidInput, InvalidParameter, unknown_name
+from curri.errors import InvalidInput, InvalidParameter
 from curri.store import RUN_MODEL
 
 if TYPE_CHECKING:
@@ -77,9 +77,7 @@ def default_group_size(store: PromptStore, model: str | None, run: str | None = 
     """The group size of the run that the report is about, else of the newest run, else 8; and where it is from."""
     names = store.runs.names()
     own = run or (model.removeprefix(RUN_MODEL) if model is not None and model.startswith(RUN_MODEL) else None)
-    for name in [own] if own is not None else names[::-1]:
-        if name not in names:
-            raise unknown_name("run", name, names, listing="curri store info")
+    for name in [own] if own in names else names[::-1]:
         size = store.runs.get(name).parameters.get("group_size")
         if isinstance(size, int) and 2 <= size <= LARGEST_GROUP:
             return size, f'as in run "{name}"'

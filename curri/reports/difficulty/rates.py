@@ -15,6 +15,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from curri.estimators import expected_rate_score
+from curri.planning import arm_spreads
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -23,9 +26,6 @@ if TYPE_CHECKING:
 
 __all__ = ["Posteriors", "edge_of_signal", "fit", "least_signal", "live_share"]
 
-PSEUDO_PROMPTS = 10.0
-"""Prompts that the whole store counts for when an arm's spread is fitted."""
-_LEAST, _MOST = 0.1, 500.0
 _ROWS = 4096
 
 _X = np.arange(-40.0, 40.0001, 0.08)
@@ -115,32 +115,18 @@ def _cumulated(a: Floats, b: Floats, inner: Floats) -> Floats:
 
 
 def fit(evidence: Evidence) -> Posteriors:
-    """Fit the spread of each arm by moments, and update it by each prompt's responses.
+    """Fit the spread of each arm as ``curri plan`` does, and update it by each prompt's responses.
 
-    Per prompt, k of n solved gives k/n for E[p] and, without bias, (k² - Σ solved²) / (n (n-1)) for E[p²]. Their means
-    over the prompts of an arm, pulled to those of all prompts as by ten prompts more, fix the Beta distribution.
+    Partly right answers count as that part of a right one. An arm of which nothing is known is taken to be like all.
     """
-    pool, n = evidence.pool, evidence.known.astype(np.float64)
-    once, twice = n > 0, n > 1
-    rate = np.where(once, evidence.solved_sum / np.maximum(n, 1.0), 0.0)
-    pairs = np.maximum(n * (n - 1.0), 1.0)
-    square = np.where(twice, (np.square(evidence.solved_sum) - evidence.solved_squares) / pairs, 0.0)
-    means = _pulled(pool.by_arm(rate), pool.by_arm(once), 0.5)
-    firsts = _pulled(pool.by_arm(np.where(twice, rate, 0.0)), pool.by_arm(twice), 0.5)
-    seconds = _pulled(pool.by_arm(square), pool.by_arm(twice), 1.0 / 3.0)
-    means = np.clip(means, 0.005, 0.995)
-    spread = np.maximum(seconds - np.square(firsts), 1e-9)
-    strength = np.clip(firsts * (1.0 - firsts) / spread - 1.0, _LEAST, _MOST)
-    prior_a, prior_b = strength * means, strength * (1.0 - means)
-    a = prior_a[pool.arms] + evidence.solved_sum
-    b = prior_b[pool.arms] + n - evidence.solved_sum
-    return Posteriors(a, np.maximum(b, 1e-6), prior_a, prior_b)
-
-
-def _pulled(sums: Floats, counts: Floats, empty: float) -> Floats:
-    """Means of arms, pulled to the mean of everything."""
-    every = sums.sum() / counts.sum() if counts.sum() else empty
-    return np.asarray((sums + PSEUDO_PROMPTS * every) / (counts + PSEUDO_PROMPTS))
+    pool = evidence.pool
+    right = np.rint(np.minimum(evidence.solved_sum, evidence.known)).astype(np.int64)
+    spreads = arm_spreads(pool.arms, right, evidence.known, len(pool.arm_names))
+    every = arm_spreads(np.zeros_like(pool.arms), right, evidence.known, 1)[0] or (1.0, 1.0)
+    priors = np.array([spread or every for spread in spreads]).reshape(-1, 2)
+    a = priors[pool.arms, 0] + evidence.solved_sum
+    b = priors[pool.arms, 1] + np.maximum(evidence.known - evidence.solved_sum, 0.0)
+    return Posteriors(a, b, priors[:, 0], priors[:, 1])
 
 
 def live_share(posteriors: Posteriors, evidence: Evidence, group_size: int) -> Floats:
@@ -149,13 +135,9 @@ def live_share(posteriors: Posteriors, evidence: Evidence, group_size: int) -> F
     Where every response was right or wrong: 1 - (B(a+n, b) + B(a, b+n)) / B(a, b). Elsewhere the rewards are what
     differs, and :func:`_reward_live` goes by their values.
     """
-    a, b = posteriors.a, posteriors.b
-    right, wrong = np.ones_like(a), np.ones_like(a)
-    for i in range(group_size):
-        right *= (a + i) / (a + b + i)
-        wrong *= (b + i) / (a + b + i)
+    pairs, place = np.unique(np.column_stack([posteriors.a, posteriors.b]), axis=0, return_inverse=True)
+    live = expected_rate_score("live", pairs[:, 0], pairs[:, 1], n=group_size)[place.reshape(-1)]
     other = evidence.tried & ~evidence.judged
-    live = 1.0 - right - wrong
     if other.any():
         live[other] = _reward_live(evidence, other, group_size)
     return np.clip(live, 0.0, 1.0)

@@ -165,7 +165,7 @@ def _rates(report: Mapping[str, Any]) -> Iterator[Block]:
         size = report["group_size"]
         yield Text(
             f"The group size is {size['size']} ({size['source']}). Larger groups have signal more often, and cost more "
-            "each."
+            "each; “curri plan” tells what a live one costs."
         )
         yield figures.size_figure(report["group_sizes"], size["size"])
         rows = [[row["size"], percent(row["dead"])] for row in report["group_sizes"]]
@@ -402,7 +402,7 @@ def _coverage(report: Mapping[str, Any]) -> Iterator[Block]:
         items.append(
             f"The top 10 % ({plural(found['top_prompts'], 'prompt')}) got {top} of all {found['unit']}; 10 % is even."
         )
-    if counts["held_out"]:
+    if counts["held_out"] and not report["filtered"]:
         items.append(
             f"{plural(counts['held_out'], 'prompt')} of other splits than “train” are left out of this report."
         )
@@ -573,8 +573,8 @@ def _appendix(report: Mapping[str, Any]) -> Iterator[Block]:
         )
     )
     yield Text(
-        "Pass rates: each arm has a Beta distribution, fitted by moments and pulled towards that of all arms as by ten "
-        "prompts; a prompt's own responses update it. Chance of signal: 1 minus the beta-binomial probability that all "
+        "Pass rates: each arm has the Beta distribution that makes its rollouts most likely (as in “curri plan”), and a "
+        "prompt's own responses update it. Chance of signal: 1 minus the beta-binomial probability that all "
         "responses of a group are alike; where answers are partly right or only rewarded, a Dirichlet distribution "
         "over the values of the reward takes its place. “curri estimate” starts every prompt from a uniform prior "
         "instead, so its expected shares differ."

@@ -13,7 +13,6 @@ from curri.testing import AdapterCase, parametrize_adapters
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-
     from pathlib import Path
 
     from curri.testing import AdapterCheck, Setting
