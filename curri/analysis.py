@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal, TypeAlias
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 import numpy as np
 
@@ -23,6 +23,8 @@ LIVE_GROUP = 8
 """Responses of the group whose chance to carry signal is shown."""
 
 By: TypeAlias = Literal["arm", "all"]
+
+_PRIOR_COLUMNS = ("arm", "prompts", "responses", "pass_rate")
 
 
 def estimate(
@@ -105,6 +107,50 @@ def estimate_prompts(store: PromptStore, model: str | None = None, prompt_ids: A
             "truncated": _ratio(prompts.truncated, prompts.responses),
         }
     ).fill_nan(None)
+
+
+def estimate_priors(store: PromptStore, prompt_ids: ArrayLike | None = None) -> list[dict[str, Any]]:
+    """The imported pass rates of other models, beside which those of :func:`estimate` can be read.
+
+    Args:
+        store: an open store.
+        prompt_ids: look at these prompts only; those that are not for training are left out.
+
+    Returns:
+        One entry a model, by name: ``model``, ``in_use``, ``sources`` (files) and ``arms``: rows with ``arm``,
+        ``prompts``, ``responses`` and ``pass_rate`` (over responses).
+    """
+    known = store.priors.sources()
+    if not known:
+        return []
+    rows = store.priors.by_arm(None if prompt_ids is None else np.asarray(prompt_ids, dtype=np.int64)).to_pylist()
+    return [
+        {
+            "model": entry.model,
+            "in_use": entry.in_use,
+            "sources": list(entry.sources),
+            "arms": [{key: row[key] for key in _PRIOR_COLUMNS} for row in rows if row["model"] == entry.model],
+        }
+        for entry in known
+    ]
+
+
+def with_priors(store: PromptStore, prompts: pl.DataFrame) -> pl.DataFrame:
+    """Rows of :func:`estimate_prompts` with the imported pass rates that are in use.
+
+    Adds ``prior_rate``, ``prior_n`` (the responses it comes from), ``prior_source`` and ``prior_model``; all but the
+    last are null where a prompt has none. Without priors in use, the rows stay as they are.
+    """
+    import polars as pl
+
+    model = store.priors.in_use
+    if model is None:
+        return prompts
+    rates: Any = pl.from_arrow(store.priors.of_prompts(model))
+    named = rates.rename({"rate": "prior_rate", "n": "prior_n", "source": "prior_source"})
+    return prompts.join(named, on="prompt_id", how="left", maintain_order="left").with_columns(
+        prior_model=pl.lit(model)
+    )
 
 
 def _read(store: PromptStore, model: str | None, prompt_ids: ArrayLike | None) -> tuple[PromptPool, Rollouts]:

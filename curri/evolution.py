@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from curri.errors import InvalidParameter, MissingExtra
+from curri.errors import CurriError, EngineError, InvalidParameter, MissingExtra, VerifierFailed
 from curri.selectors import stable_hash
 from curri.store import NewPrompt
 from curri.store.prompts import Origin
@@ -42,15 +42,23 @@ REASONS: dict[str, str] = {
     "refused": "the creator refused, or gave an empty text",
     "unverifiable": "the answer is missing or cannot be checked",
     "malformed": "not a prompt that can be stored",
+    "unparsable": "a model's reply was not in the form asked for",
+    "cut_off": "a model's reply was cut off at the length limit",
+    "disputed": "too few of several solutions came to the answer",
+    "no_reply": "the engine had no reply",
     "missing": "the creator gave fewer prompts than asked for",
     "failed": "the creator raised an error",
     "too_deep": "the child's generation would be beyond the limit",
-    "not_tried": "given up after too many failures in a row",
+    "not_tried": "given up after too many failures in a row, or because the engine failed",
+    "present": "an earlier call with the same creator and seed has dealt with it",
 }
 """Why a child that was wanted is not in the store."""
 
 MAX_METADATA = 1 << 20
 """Characters of a child's metadata as JSON."""
+
+_FATAL = (MissingExtra, EngineError, VerifierFailed)
+"""What the next parent would meet as well."""
 
 _EXAMPLES = 5
 _SHOWN = 200
@@ -84,6 +92,7 @@ class EvolutionReport:
         operations: operation → children stored.
         surplus: prompts that the creator gave beyond those asked for; they were left aside.
         examples: the first few rejected ones of each reason, as (parent id, reason, detail).
+        stopped: what ended it before its time, or None.
     """
 
     creator: str
@@ -95,6 +104,7 @@ class EvolutionReport:
     operations: dict[str, int]
     surplus: int = 0
     examples: tuple[tuple[int, str, str], ...] = ()
+    stopped: CurriError | None = None
 
 
 def evolve(
@@ -111,6 +121,7 @@ def evolve(
     check: Callable[[Evolved], bool] | None = None,
     chunk: int = 64,
     max_failures: int = 20,
+    skip_made: bool = False,
     progress: Callable[[EvolutionProgress], None] | None = None,
 ) -> EvolutionReport:
     """Let a creator make children of stored prompts, filter them, and store what is left.
@@ -128,7 +139,9 @@ def evolve(
     creator makes the same of the same seeds: what is there counts as a duplicate, and chains go on from it.
 
     An error that the creator raises costs the parents it was raised for: those of a batch that failed are tried again
-    one by one. After ``max_failures`` failures in a row the rest is given up. Only ``MissingExtra`` is raised.
+    one by one. After ``max_failures`` failures in a row the rest is given up. Where an engine or a verifier fails as a
+    whole, or a package is missing, the rest is given up at once; that is raised if nothing was done before, and is in
+    ``stopped`` otherwise.
 
     Args:
         store: an open store; a scheduler may be at work on it.
@@ -144,6 +157,8 @@ def evolve(
         check: says whether a child's answer can be verified. If it raises, the answer cannot.
         chunk: parents in one call of the creator.
         max_failures: calls for a single parent that may fail in a row.
+        skip_made: do not ask the creator for what an earlier call with the same creator and seed has stored, but go
+            on from there. For creators that cost something, or do not make the same of the same seeds.
         progress: called after every chunk.
 
     Returns:
@@ -153,6 +168,7 @@ def evolve(
         UnknownPrompt: a parent is not in the store.
         InvalidParameter: an argument is out of range.
         MissingExtra: the creator needs a package that is not installed.
+        EngineError, VerifierFailed: nothing can be had of the creator's engine or verifier.
     """
     ids = np.array(list(dict.fromkeys(prompt_id_array(parent_ids, "`parent_ids` of `evolve`").ravel().tolist())))
     ids = ids.astype(np.int64)
@@ -168,10 +184,14 @@ def evolve(
         _check_whole(name, value, low, optional=name == "max_generation")
     store.prompts.refuse_unknown(ids)
     rules = _Rules(min_chars=min_chars, max_chars=max_chars, max_generation=max_generation, check=check)
-    work = _Evolution(store, creator, rules, seed=seed, max_failures=max_failures)
+    work = _Evolution(store, creator, rules, seed=seed, max_failures=max_failures, skip_made=skip_made)
     for start in range(0, ids.size, chunk):
         part = ids[start : start + chunk]
-        work.run(part, steps=per_parent if chain else 1, each=1 if chain else per_parent)
+        try:
+            work.run(part, steps=per_parent if chain else 1, each=1 if chain else per_parent)
+        except _FATAL as error:
+            work.stop(error, wanted=per_parent * ids.size)
+            break
         if progress is not None:
             progress(EvolutionProgress(start + part.size, ids.size, len(work.stored)))
     return work.report(parents=ids.size, wanted=per_parent * ids.size)
@@ -247,7 +267,9 @@ class _Evolution:
     rules: _Rules
     seed: int
     max_failures: int
+    skip_made: bool
     stored: list[int] = field(default_factory=list)
+    stopped: CurriError | None = None
 
     def __post_init__(self) -> None:
         self.name = str(self.creator.name)
@@ -269,7 +291,16 @@ class _Evolution:
             operations=dict(sorted(self._operations.items())),
             surplus=self._surplus,
             examples=tuple(self._examples),
+            stopped=self.stopped,
         )
+
+    def stop(self, error: CurriError, *, wanted: int) -> None:
+        """Give the rest up; an error before anything was done is raised again."""
+        dealt_with = len(self.stored) + self._rejected.total()
+        if not dealt_with:
+            raise error
+        self.stopped = error
+        self._rejected["not_tried"] += wanted - dealt_with
 
     def run(self, parent_ids: Ints, *, steps: int, each: int) -> None:
         """Some parents: ``steps`` times ``each`` children of every one."""
@@ -277,8 +308,12 @@ class _Evolution:
         origins = self.store.prompts.origins(parent_ids)
         lines = [_Line(p.prompt_id, p, origin) for p, origin in zip(prompts, origins, strict=True)]
         self._texts.update(_fingerprint(_text_of(line.current.prompt)) for line in lines)
+        made = self._made_before(parent_ids) if self.skip_made else {}
         for step in range(steps):
-            ready = [line for line in lines if self._may_go_on(line, each)]
+            self._go_past(made, lines, step, each)
+            ready = [
+                line for line in lines if (line.root, step) not in made and self._may_go_on(line, each)
+            ]
             offers = self._offers(ready, each, step)
             candidates: list[_Candidate] = []
             for line, offered in zip(ready, offers, strict=True):
@@ -286,6 +321,23 @@ class _Evolution:
             with self.store.transaction():
                 again = self._add(candidates)
             self._go_on_from(again)
+
+    def _made_before(self, roots: Ints) -> dict[tuple[int, int], int]:
+        """(root, step) → the last child that an earlier call with this creator and seed stored."""
+        rows = self.store.prompts.evolved(self.name, self.seed, roots)
+        return {(root, step): prompt_id for prompt_id, root, step in rows}
+
+    def _go_past(self, made: Mapping[tuple[int, int], int], lines: list[_Line], step: int, each: int) -> None:
+        """Let lines whose child of this step is there go on from it."""
+        found = [line for line in lines if (line.root, step) in made]
+        if not found:
+            return
+        ids = np.array([made[line.root, step] for line in found], dtype=np.int64)
+        prompts, origins = self.store.texts.fetch(ids), self.store.prompts.origins(ids)
+        for line, prompt, origin in zip(found, prompts, origins, strict=True):
+            self._reject(line, "present", f"prompt {prompt.prompt_id}", each)
+            line.current, line.origin = prompt, origin
+            self._texts.add(_fingerprint(_text_of(prompt.prompt)))
 
     def _may_go_on(self, line: _Line, each: int) -> bool:
         deepest = self.rules.max_generation
@@ -306,7 +358,7 @@ class _Evolution:
         if len(lines) > 1:
             try:
                 return list(self._created(lines, each, step))
-            except MissingExtra:
+            except _FATAL:
                 raise
             except Exception as error:  # noqa: BLE001  a creator may be anyone's code, and each parent has its chance
                 _log.debug("%s failed for %d parents at once: %s", self.name, len(lines), _told(error))
@@ -318,7 +370,7 @@ class _Evolution:
             return None
         try:
             (offered,) = self._created([line], each, step)
-        except MissingExtra:
+        except _FATAL:
             raise
         except Exception as error:  # noqa: BLE001  the same, and this parent had its chance
             self._reject(line, "failed", _told(error), each)
@@ -365,7 +417,7 @@ class _Evolution:
     def _candidate(self, line: _Line, child: Any, step: int) -> _Candidate | tuple[str, str]:
         """A child as it would be stored, or (reason, detail)."""
         if isinstance(child, Refusal):
-            return "refused", str(child.reason)
+            return child.code if child.code in REASONS else "refused", str(child.reason)
         problem = _malformed(child)
         if problem is not None:
             return "malformed", problem
@@ -396,8 +448,10 @@ class _Evolution:
 
     def _metadata(self, child: Evolved, line: _Line, step: int) -> str:
         made = {"creator": self.name, "operation": child.operation, "seed": self.seed, "step": step, "root": line.root}
+        told = child.metadata.get("evolution")
+        record = {**told, **made} if isinstance(told, Mapping) else made
         return json.dumps(
-            {**child.metadata, "evolution": made}, ensure_ascii=False, allow_nan=False, separators=(",", ":")
+            {**child.metadata, "evolution": record}, ensure_ascii=False, allow_nan=False, separators=(",", ":")
         )
 
     # ---- storing what is left -----------------------------------------------------------------------------------

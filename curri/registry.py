@@ -19,6 +19,9 @@ from curri.errors import InvalidParameter, unknown_name
 
 ENTRY_POINT_GROUP = "curri.strategies"
 
+DEFAULT_STRATEGY = "frontier"
+"""What picks where nobody named a strategy."""
+
 COMPOSED = "/"
 """Stands between the names of two strategies that are put together."""
 

@@ -253,7 +253,7 @@ class Evolved:
         answer: the reference answer as text, or None.
         operation: what was done to the parent, such as "deepening" or "raise n_people".
         arm: the distribution it belongs to; None for its parent's.
-        metadata: kept with the prompt; JSON.
+        metadata: kept with the prompt; JSON. What a mapping under "evolution" holds is kept beside curri's own record.
         verified: True where the creator has seen its answer accepted by whatever will score responses, False where it
             knows that the answer cannot be checked, None where it does not know.
     """
@@ -273,10 +273,12 @@ class Refusal:
     Attributes:
         reason: why, in a few words.
         operation: what it tried, or "".
+        code: the reason it is counted under, one of ``curri.evolution.REASONS``.
     """
 
     reason: str
     operation: str = ""
+    code: str = "refused"
 
 
 class Creator(Protocol):

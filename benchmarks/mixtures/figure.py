@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from benchmarks.mixtures.simulated import SIZES
+from benchmarks.mixtures.simulated import MAIN, spread
 
 if TYPE_CHECKING:
     from pathlib import Path
-
-    from curri.types import Floats
 
 # Okabe and Ito's colours, told apart by the colour-blind too, each with a marker of its own.
 STYLES = {
@@ -24,49 +22,53 @@ STYLES = {
     "quadratic": ("#E69F00", "P"),
     "exponential": ("#000000", "*"),
 }
+_TICKS = (0.1, 0.2, 0.5, 1, 2, 5)
 
 
-def save(regrets: dict[tuple[str, float], Floats], path: Path) -> str:
+def save(result: dict[str, Any], path: Path) -> str:
     """Draw and save; a sentence that says what became of it."""
     try:
         import matplotlib as mpl
         from matplotlib.figure import Figure
     except ModuleNotFoundError:
-        return "No figure: matplotlib is not installed; the tables above hold the same numbers."
+        return "No figure: matplotlib is not installed; the tables hold the same numbers."
     mpl.rcParams["svg.hashsalt"] = "curri"
-    noises = sorted({noise for _, noise in regrets})
-    figure = Figure(figsize=(5.2 * len(noises), 4.2), layout="constrained")
+    mpl.rcParams["svg.fonttype"] = "none"
+    noises = result["noises"]
+    figure = Figure(figsize=(2.2 + 4.2 * len(noises), 4.4), layout="constrained")
     panels = figure.subplots(1, len(noises), sharey=True, squeeze=False)[0]
-    for panel, noise in zip(panels, noises, strict=True):
-        for (name, level), values in regrets.items():
-            if level == noise and name in STYLES:
-                _line(panel, name, 100.0 * values[:, :, 0])
-        first = regrets["best", noise]
-        sizes = SIZES[: len(first)]
-        panel.plot(sizes, 100.0 * first[:, :, 2].mean(axis=1), "--", color="#555555", label="best score among the runs")
-        panel.set(xscale="log", xlabel="runs", title=f"noise {noise:g} a run and task")
+    sizes = result["sizes"]
+    for panel, (noise, part) in zip(panels, noises.items(), strict=True):
+        _line(panel, sizes, part["measured"], color="#555555", ls="--", lw=1.5, label="best score among the runs")
+        _line(panel, sizes, part["paper"], color="#555555", ls=":", lw=1.5, label="the paper's Algorithm 4")
+        for name, found in reversed(part["surrogates"].items()):
+            if name not in STYLES:
+                continue
+            colour, marker = STYLES[name]
+            wide = {"lw": 2.5, "ms": 7} if name in MAIN else {"lw": 1, "ms": 5, "alpha": 0.8}
+            _line(panel, sizes, found["guarded"], color=colour, marker=marker, bars=name in MAIN, label=name, **wide)
+        default = part["surrogates"][MAIN[0]]["predicted"]
+        colour = STYLES[MAIN[0]][0]
+        _line(
+            panel, sizes, default, color=colour, marker="o", mfc="white", lw=1.5, label=f"{MAIN[0]}, without the guard"
+        )
+        panel.set(xscale="log", yscale="log", xlabel="runs", title=f"noise {noise} a run and task")
         panel.set_xticks(sizes, [str(n) for n in sizes])
+        panel.set_yticks(_TICKS, [f"{tick:g}" for tick in _TICKS])
         panel.minorticks_off()
         panel.grid(alpha=0.3)
-    panels[0].set(ylabel="regret, points of success rate", ylim=(0, None))
-    panels[-1].legend(fontsize=8, frameon=False)
-    figure.savefig(path, metadata={"Date": None} if path.suffix == ".svg" else None)
+        panel.spines[["top", "right"]].set_visible(False)
+    panels[0].set(ylabel="regret, points of success rate")
+    handles, labels = panels[0].get_legend_handles_labels()
+    figure.legend(handles[::-1], labels[::-1], loc="outside right center", fontsize=9, frameon=False)
+    figure.savefig(path, metadata={"Date": None} if path.suffix == ".svg" else None, dpi=110)
     return f"Figure: {path}"
 
 
-def _line(panel: object, name: str, values: Floats) -> None:
-    colour, marker = STYLES[name]
-    sizes = np.array(SIZES[: len(values)])
-    known = ~np.isnan(values).any(axis=1)
-    means = values.mean(axis=1)
-    errors = values.std(axis=1, ddof=1) / np.sqrt(values.shape[1])
-    wide = name in {"best", "lightgbm"}
-    panel.errorbar(  # type: ignore[attr-defined]
-        sizes[known],
-        means[known],
-        errors[known] if wide else None,
-        color=colour,
-        marker=marker,
-        lw=2 if wide else 1,
-        label=name,
-    )
+def _line(panel: Any, sizes: list[int], rows: list[list[float] | None], *, bars: bool = False, **style: Any) -> None:
+    """Means by number of runs, with standard errors; nothing where there were too few runs."""
+    known = [(size, *spread(row)) for size, row in zip(sizes, rows, strict=True) if row is not None]
+    if not known:
+        return
+    x, means, errors = np.array(known).T
+    panel.errorbar(x, means, errors if bars else None, capsize=2 if bars else 0, **style)

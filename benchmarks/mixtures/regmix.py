@@ -3,144 +3,175 @@
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from benchmarks.mixtures.data import first
-from benchmarks.mixtures.tables import table
+from benchmarks.mixtures.tables import Shown
 from curri import mixtures
 from curri.errors import InvalidData, MissingExtra
 from curri.mixtures.surrogates import QuadraticLeastSquares
 
 if TYPE_CHECKING:
     from benchmarks.mixtures.data import RegMix
-    from curri.mixtures import Runs
 
 ALL = ("best", "lightgbm", "gp", "gp-shrunk", "gp-ard", "loglinear", "exponential", "olmix", "quadratic")
 PLAIN = ("linear", "quadratic-ols", "mean")
+SHORT = ("best", "lightgbm", "loglinear", "linear")
 FEW = (18, 36, 54, 96, 192)
 ONE = "pile_cc"
 
 
-class Figures(NamedTuple):
-    """Held-out figures of one surrogate on 13 losses."""
-
-    spearman: float
-    r2: float
-    worst_r2: float
-    mse: float
-    one_spearman: float
-    one_r2: float
-    mean_spearman: float
-    mean_r2: float
-    coverage: float
-    seconds: float
+def measure(data: RegMix, *, quick: bool) -> dict[str, Any]:
+    """All figures; None for what is not defined."""
+    names = SHORT if quick else (*ALL, *PLAIN)
+    sizes = (18, 54) if quick else FEW
+    return {
+        "official": {name: _tried(data, name, len(data.train)) for name in names},
+        "few": {name: {str(n): _tried(data, name, n) for n in sizes} for name in names},
+        "search": None if quick else _search(data),
+    }
 
 
-def _fit(train: Runs, name: str, columns: list[str]) -> mixtures.Fits:
-    """As `mixtures.fit`; plain quadratics also below their number of parameters, to show what happens."""
-    settings = {"allow_fewer": True} if name in {QuadraticLeastSquares.name, "scheffe"} else {}
-    return mixtures.fit(train, name, columns=columns, **settings)
+def _tried(data: RegMix, name: str, n: int) -> dict[str, Any]:
+    """Fit to the first n training rows, predict the 256 test rows; or why not."""
+    try:
+        return figures(data, name, n)
+    except MissingExtra as error:
+        return {"not": error.message}
+    except InvalidData:
+        return {"not": "too few"}
 
 
-def figures(data: RegMix, name: str, n: int) -> Figures:
-    """Fit to the first n training rows, predict the 256 test rows."""
-    start = time.perf_counter()
-    fits = _fit(first(data.train, n), name, data.losses)
-    seconds = time.perf_counter() - start
-    singles = []
+def figures(data: RegMix, name: str, n: int) -> dict[str, Any]:
+    """Held-out figures of one surrogate on 13 losses and on their mean, built from the fits."""
+    # Plain quadratics also below their number of parameters, to show what happens.
+    settings = {"allow_fewer": True} if name == QuadraticLeastSquares.name else {}
+    start, used = time.perf_counter(), time.process_time()
+    fits = mixtures.fit(first(data.train, n), name, columns=data.losses, **settings)
+    seconds, cpu = time.perf_counter() - start, time.process_time() - used
+    singles = {}
     for loss in data.losses:
         target = mixtures.Target(loss, {loss: 1.0}, lower=True)
-        singles.append(mixtures.quality_of(data.test.scores(loss), *fits.predict(target, data.test.weights)))
-    average = mixtures.Target("mean", dict.fromkeys(data.losses, 1.0 / len(data.losses)), lower=True)
+        singles[loss] = mixtures.quality_of(data.test.scores(loss), *fits.predict(target, data.test.weights))
     measured = np.mean([data.test.scores(loss) for loss in data.losses], axis=0)
-    together = mixtures.quality_of(measured, *fits.predict(average, data.test.weights))
-    one = singles[data.losses.index(ONE)]
-    return Figures(
-        float(np.nanmedian([each.spearman for each in singles])),
-        float(np.median([each.r2 for each in singles])),
-        min(each.r2 for each in singles),
-        float(np.mean([each.rmse**2 for each in singles])),
-        one.spearman,
-        one.r2,
-        together.spearman,
-        together.r2,
-        float(np.mean([each.coverage[0.95] for each in singles])),
-        seconds,
-    )
+    together = mixtures.quality_of(measured, *fits.predict(mean_of(data.losses), data.test.weights))
+    return {
+        "losses": {loss: _quality(each) for loss, each in singles.items()},
+        "mean": _quality(together),
+        "seconds": round(seconds, 1),
+        "cpu_seconds": round(cpu, 1),
+    }
 
 
-def official(data: RegMix, names: tuple[str, ...]) -> None:
-    """512 → 256."""
-    heads = [
-        "surrogate",
-        "Spearman",
-        "R²",
-        "least R²",
-        "MSE",
-        "Pile-CC ρ",
-        "Pile-CC R²",
-        "mean ρ",
-        "mean R²",
-        "95 %",
-        "s",
-    ]
-    lines = []
-    for name in names:
-        try:
-            found = figures(data, name, len(data.train))
-        except MissingExtra as error:
-            lines.append([name, error.message])
-            continue
-        shown = [f"{value:.4f}" for value in found[:8]]
-        lines.append([name, *shown, f"{found.coverage:.3f}", f"{found.seconds:.1f}"])
-    print("\nRegMix, 512 training rows → 256 test rows; medians over 13 losses, MSE their mean; `mean` is the mean of")
-    print("the 13 losses, built from the fits; 95 %: coverage of that interval; s: seconds for 13 fits")
-    print(table(heads, lines))
+def mean_of(losses: list[str]) -> mixtures.Target:
+    """The mean of the losses, less being better."""
+    return mixtures.Target("mean", dict.fromkeys(losses, 1.0 / len(losses)), lower=True)
 
 
-def few(data: RegMix, names: tuple[str, ...], sizes: tuple[int, ...]) -> None:
-    """First n → 256: Pile-CC, and the mean of 13 losses."""
-    lines = []
-    for name in names:
-        cells = []
-        for n in sizes:
-            try:
-                found = figures(data, name, n)
-                cells.append(f"{found.one_spearman:.3f} / {found.one_r2:.3f} / {found.mean_r2:.3f}")
-            except (InvalidData, MissingExtra) as error:
-                cells.append("too few" if isinstance(error, InvalidData) else "not installed")
-        lines.append([name, *cells])
-    print("\nRegMix, first n training rows → the same 256: Pile-CC Spearman / Pile-CC R² / R² of the mean of 13 losses")
-    print(table(["surrogate", *[str(n) for n in sizes]], lines))
+def _quality(found: mixtures.Quality) -> dict[str, float | None]:
+    values = {"spearman": found.spearman, "r2": found.r2, "mse": found.rmse**2, "coverage": found.coverage[0.95]}
+    return {key: round(value, 6) if np.isfinite(value) else None for key, value in values.items()}
 
 
-def search(data: RegMix) -> None:
+def _search(data: RegMix) -> dict[str, Any]:
     """Fit and optimise for all 13 losses and their mean."""
-    start = time.perf_counter()
+    start, used = time.perf_counter(), time.process_time()
     fits = mixtures.fit(data.train)
-    targets = [mixtures.Target(loss, {loss: 1.0}, lower=True) for loss in data.losses]
-    targets.append(mixtures.Target("mean", dict.fromkeys(data.losses, 1.0 / len(data.losses)), lower=True))
     limits = mixtures.constraints(data.train.arms)
-    lines = []
-    for target in targets:
+    rows = []
+    for target in [*[mixtures.Target(loss, {loss: 1.0}, lower=True) for loss in data.losses], mean_of(data.losses)]:
         found = mixtures.recommend(fits, target, limits)
         top = np.argsort(-found.weights)[:3]
-        mix = ", ".join(f"{data.train.arms[arm]} {found.weights[arm]:.2f}" for arm in top)
-        shown = [f"{each:.3f}" for each in (found.smoothed, found.candidates[0].gain, found.noise.std)]
-        lines.append([target.name, found.source, *shown, f"{found.chosen.distance:.2f}", mix])
-    seconds = time.perf_counter() - start
-    print(f"\nFit and optimise for all of them: {seconds:.0f} s. Lower is better; noise is the surrogate's estimate")
-    print(table(["loss", "recommended", "best measured", "gain", "noise", "distance", "largest weights"], lines))
+        rows.append(
+            {
+                "loss": target.name,
+                "source": found.source,
+                "best_measured": round(found.smoothed, 6),
+                "gain": round(found.candidates[0].gain, 6),
+                "threshold": round(found.threshold, 6),
+                "distance": round(found.chosen.distance, 4),
+                "largest": {data.train.arms[arm]: round(float(found.weights[arm]), 4) for arm in top},
+            }
+        )
+    seconds, cpu = time.perf_counter() - start, time.process_time() - used
+    return {"rows": rows, "seconds": round(seconds, 1), "cpu_seconds": round(cpu, 1)}
 
 
-def run(data: RegMix, *, quick: bool) -> None:
-    """All of it."""
-    if quick:
-        official(data, ("best", "lightgbm", "loglinear", "linear"))
-        few(data, ("best", "lightgbm", "loglinear", "linear"), (18, 54))
-        return
-    official(data, (*ALL, *PLAIN))
-    few(data, (*ALL, *PLAIN), FEW)
-    search(data)
+# --- what is shown ----------------------------------------------------------------------------------------------------
+
+
+def over(found: dict[str, Any], key: str) -> list[float]:
+    """A figure of every loss for which it is defined."""
+    return [each[key] for each in found["losses"].values() if each[key] is not None]
+
+
+def median(found: dict[str, Any], key: str) -> float:
+    """Over the losses; NaN where it is defined for none."""
+    return float(np.median(over(found, key))) if over(found, key) else float("nan")
+
+
+def shown(result: dict[str, Any]) -> list[Shown]:
+    """The tables."""
+    return [
+        _official(result["official"]),
+        _few(result["few"]),
+        *([_searched(result["search"])] if result["search"] else []),
+    ]
+
+
+def _official(result: dict[str, Any]) -> Shown:
+    heads = ["surrogate", "Spearman", "R²", "MSE", "Pile-CC ρ", "Pile-CC R²", "mean: ρ", "mean: R²", "95 %", "s"]
+    rows = []
+    for name, found in result.items():
+        if "not" in found:
+            rows.append([name, found["not"]])
+            continue
+        cells = [
+            f"{_number(median(found, key))} (≥ {_number(min(over(found, key), default=None))})"
+            for key in ("spearman", "r2")
+        ]
+        cells.append(f"{np.mean(over(found, 'mse')):.4f} (≤ {max(over(found, 'mse')):.4f})")
+        cells += [_number(part[key]) for part in (found["losses"][ONE], found["mean"]) for key in ("spearman", "r2")]
+        rows.append([name, *cells, f"{np.mean(over(found, 'coverage')):.3f}", f"{found['cpu_seconds']:.1f}"])
+    note = (
+        "Spearman and R²: median of 13 losses (and the least); MSE: mean (and the largest). `mean`: the mean of the 13 "
+        "losses, built from their fits. 95 %: share of the test rows inside that interval. s: CPU seconds for 13 fits."
+    )
+    return Shown("RegMix, 512 training rows → 256 test rows", heads, rows, [note])
+
+
+def _few(result: dict[str, Any]) -> Shown:
+    sizes = list(next(iter(result.values())))
+    rows = []
+    for name, by_size in result.items():
+        cells = []
+        for found in by_size.values():
+            if "not" in found:
+                cells.append(found["not"] if found["not"] == "too few" else "not installed")
+                continue
+            one = found["losses"][ONE]
+            cells.append(" / ".join(_number(each, 3) for each in (one["spearman"], one["r2"], found["mean"]["r2"])))
+        rows.append([name, *cells])
+    title = "RegMix, first n training rows → the same 256: Pile-CC Spearman / Pile-CC R² / R² of the mean of 13 losses"
+    return Shown(title, ["surrogate", *sizes], rows)
+
+
+def _searched(result: dict[str, Any]) -> Shown:
+    heads = ["loss", "recommended", "best measured", "gain", "to exceed", "distance", "largest weights"]
+    rows = []
+    for row in result["rows"]:
+        mix = ", ".join(f"{arm} {weight:.2f}" for arm, weight in row["largest"].items())
+        numbers = [f"{row[key]:.3f}" for key in ("best_measured", "gain", "threshold")]
+        rows.append([row["loss"], row["source"], *numbers, f"{row['distance']:.2f}", mix])
+    note = (
+        f"All of it, fits included, took {result['seconds']:.0f} s ({result['cpu_seconds']:.0f} s of CPU time). Lower is "
+        "better; gain: predicted, on the best measured mixture; the candidate is recommended where its gain exceeds the "
+        "larger of the noise of a run and its own uncertainty."
+    )
+    return Shown("RegMix, 512 rows: what is recommended for each loss", heads, rows, [note])
+
+
+def _number(value: float | None, digits: int = 4) -> str:
+    return "–" if value is None or not np.isfinite(value) else f"{value:.{digits}f}"

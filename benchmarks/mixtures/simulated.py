@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from benchmarks.mixtures.tables import table
+from benchmarks.mixtures.tables import Shown
 from curri import mixtures
 from curri.errors import InvalidData, MissingExtra
 from curri.mixtures.optimise import maximise
@@ -16,10 +16,11 @@ if TYPE_CHECKING:
     from curri.types import Floats
 
 ARMS, TASKS, PROMPTS = 6, 3, 4_000.0
-SIZES = (12, 24, 48, 96)
+SIZES = (12, 24, 48, 96, 192)
 NOISES = (0.005, 0.02)
 MAIN = ("best", "lightgbm")
 OTHERS = ("gp", "gp-ard", "loglinear", "linear", "quadratic", "quadratic-ols", "exponential")
+SEEDS, FEWER = 20, 5
 CHECKED = 20_000
 
 
@@ -104,8 +105,8 @@ def one(name: str, seed: int, runs: int, noise: float) -> Outcome:
     return Outcome(*(world.optimum() - world.value(np.array(chosen))).tolist())
 
 
-def regret(name: str, seeds: int, sizes: tuple[int, ...], noise: float) -> Floats:
-    """Regrets of every seed, shape (sizes, seeds, 5); NaN where the surrogate needs more runs."""
+def regrets(name: str, seeds: int, sizes: tuple[int, ...], noise: float) -> Floats | None:
+    """Regrets of every seed, shape (sizes, seeds, 5); NaN where the surrogate needs more runs, None where a package."""
     found = np.full((len(sizes), seeds, len(Outcome._fields)), np.nan)
     for i, runs in enumerate(sizes):
         for seed in range(seeds):
@@ -113,38 +114,92 @@ def regret(name: str, seeds: int, sizes: tuple[int, ...], noise: float) -> Float
                 found[i, seed] = one(name, seed, runs, noise)
             except InvalidData:
                 break
+            except MissingExtra:
+                return None
     return found
 
 
-def run(*, quick: bool) -> dict[tuple[str, float], Floats]:
-    """Print the tables; regrets by surrogate and noise."""
-    sizes, seeds, others = (SIZES[:2], 3, ()) if quick else (SIZES, 20, OTHERS)
-    found = {}
+def measure(*, quick: bool) -> dict[str, Any]:
+    """Regrets of every surrogate at every noise, number of runs and seed; None where it needs more runs."""
+    sizes, seeds, others = (SIZES[:2], 3, ()) if quick else (SIZES, SEEDS, OTHERS)
+    noises: dict[str, Any] = {}
     for noise in NOISES[-1:] if quick else NOISES:
-        lines = []
-        for name in (*MAIN, *others):
-            try:
-                regrets = regret(name, seeds if name in MAIN else 5, sizes, noise)
-            except MissingExtra as error:
-                lines.append([name, error.message])
-                continue
-            found[name, noise] = regrets
-            count = f"{regrets.shape[1]} seeds"
-            for what, part in (("guarded", 0), ("predicted", 1)):
-                lines.append([f"{name}, {what}", count, *[_cell(regrets[i, :, part]) for i in range(len(sizes))]])
-        first = found[MAIN[0], noise]
-        for what, part in (("best score among the runs", 2), ("the paper's Algorithm 4", 3), ("uniform", 4)):
-            lines.append([what, f"{seeds} seeds", *[_cell(first[i, :, part]) for i in range(len(sizes))]])
-        print(
-            f"\nSimulated RLVR, {ARMS} arms, {TASKS} tasks, noise {noise} a run and task: regret ± standard error, in"
-        )
-        print("points of success rate (0.01), by number of runs, an eighth of them replicates")
-        print(table(["chosen by", "", *[f"{n} runs" for n in sizes]], lines))
-    return found
+        found = {name: regrets(name, seeds if name in MAIN else FEWER, sizes, noise) for name in (*MAIN, *others)}
+        default = found[MAIN[0]]
+        assert default is not None
+        surrogates = {
+            name: {what: _kept(each[:, :, i]) for i, what in enumerate(("guarded", "predicted"))}
+            for name, each in found.items()
+            if each is not None
+        }
+        without = {what: _kept(default[:, :, i]) for i, what in enumerate(("measured", "paper", "uniform"), start=2)}
+        noises[str(noise)] = {"surrogates": surrogates, **without}
+    return {"arms": ARMS, "tasks": TASKS, "sizes": list(sizes), "seeds": list(range(seeds)), "noises": noises}
 
 
-def _cell(values: Floats) -> str:
-    if np.isnan(values).any():
+def _kept(values: Floats) -> list[list[float] | None]:
+    return [None if np.isnan(row).any() else row.round(6).tolist() for row in values]
+
+
+# --- what is shown ----------------------------------------------------------------------------------------------------
+
+
+def shown(result: dict[str, Any]) -> list[Shown]:
+    """A table for each noise."""
+    return [_table(result, noise) for noise in result["noises"]]
+
+
+def _table(result: dict[str, Any], noise: str) -> Shown:
+    part = result["noises"][noise]
+    rows = []
+    for name, found in part["surrogates"].items():
+        for what in ("guarded", "predicted"):
+            rows.append([f"{name}, {what}", _seeds(found[what]), *[_cell(row) for row in found[what]]])
+        if name == MAIN[0]:
+            for what in ("guarded", "predicted"):
+                fewer = [None if row is None else row[:FEWER] for row in found[what]]
+                rows.append([f"{name}, {what}", _seeds(fewer), *[_cell(row) for row in fewer]])
+    others = (("best score among the runs", "measured"), ("the paper's Algorithm 4", "paper"), ("uniform", "uniform"))
+    rows += [[what, _seeds(part[key]), *[_cell(row) for row in part[key]]] for what, key in others]
+    title = f"Simulated RLVR, {result['arms']} arms, {result['tasks']} tasks, noise {noise} a run and task"
+    note = (
+        "Regret ± standard error in points of success rate (0.01): what the best mixture has more than the chosen one, "
+        "by number of runs, an eighth of them replicates. Seeds from 0."
+    )
+    return Shown(title, ["chosen by", "seeds", *[f"{n} runs" for n in result["sizes"]]], rows, [note, *_guard(part)])
+
+
+def _guard(part: dict[str, Any]) -> list[str]:
+    """What the guard gives and takes, against the best measured score."""
+    found = part["surrogates"][MAIN[0]]
+    worse = {}
+    for what in ("guarded", "predicted"):
+        pairs = [
+            (ours, theirs)
+            for row, measured in zip(found[what], part["measured"], strict=True)
+            for ours, theirs in zip(row, measured, strict=True)
+        ]
+        loses = [ours - theirs for ours, theirs in pairs if ours > theirs + 1e-9]
+        most = f", at most by {100 * max(loses):.2f}" if loses else ""
+        worse[what] = f"{len(loses)} of {len(pairs)}{most}"
+    return [
+        f"Worse than the run with the best score: `{MAIN[0]}` guarded in {worse['guarded']} points; its best candidate "
+        f"whatever the guard says in {worse['predicted']}."
+    ]
+
+
+def _seeds(rows: list[list[float] | None]) -> str:
+    return str(max((len(row) for row in rows if row is not None), default=0) or "–")
+
+
+def _cell(values: list[float] | None) -> str:
+    if values is None:
         return "too few"
-    error = values.std(ddof=1) / np.sqrt(len(values))
-    return f"{100 * values.mean():.2f} ± {100 * error:.2f}"
+    mean, error = spread(values)
+    return f"{mean:.2f} ± {error:.2f}"
+
+
+def spread(values: list[float]) -> tuple[float, float]:
+    """Mean and standard error, in points."""
+    points = 100.0 * np.array(values)
+    return float(points.mean()), float(points.std(ddof=1) / np.sqrt(len(points)))

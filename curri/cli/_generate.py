@@ -28,7 +28,7 @@ _GROUP_SIZE = {None: 8, _ADAPTIVE: 4}
 
 _SAMPLING = "Sampling"
 _SERVER = "A server (--engine openai)"
-_LOCAL = "A model in this process (--engine vllm)"
+_LOCAL = "A model in this process (--engine vllm or simulated)"
 _HOW_MANY = "How many"
 
 
@@ -42,10 +42,11 @@ def generate(
         typer.Option("--model", help="The model: what the server calls it, a folder, or org/name.", show_default=False),
     ],
     verifier: Annotated[
-        str | None,
+        list[str] | None,
         typer.Option(
             "--verifier",
-            help="What scores responses, such as math, exact, numeric:tolerance=1e-3 or python:module:function.",
+            help="What scores responses, such as math, numeric:tolerance=1e-3 or python:module:function; may be "
+            "repeated, with weights: math@0.8.",
             show_default="gym for prompts of reasoning-gym, else math",
         ),
     ] = None,
@@ -422,6 +423,9 @@ def _talk_apart(engine: str) -> Iterator[None]:
 def _shown(update: Callable[[int, int | None, str], None]) -> Callable[[GenerationProgress], None]:
     def show(at: GenerationProgress) -> None:
         seconds = max(at.seconds, 1e-9)
+        if at.rescoring:
+            update(at.done, at.total, f"{count(at.done, 'stored rollout')} scored anew, {at.done / seconds:,.1f}/s")
+            return
         rates = f"{at.generated / seconds:,.1f} rollouts/s, {at.tokens / seconds:,.0f} tokens/s"
         update(at.done, at.total, f"{count(at.generated, 'rollout')}, {rates}")
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -49,7 +49,7 @@ def estimate(
 ) -> None:
     """Show how hard the prompts are for a model, arm by arm."""
     from curri.analysis import estimate as by_arm
-    from curri.analysis import estimate_prompts
+    from curri.analysis import estimate_priors, estimate_prompts, with_priors
     from curri.exchange import write_jsonl
 
     chosen = in_sql(store, where, sql_where, model)
@@ -57,29 +57,41 @@ def estimate(
         name = opened_store.rollouts.evidence_model(model)
         wanted = matching(opened_store, where, name) if chosen is None else chosen
         if per_prompt:
-            found = estimate_prompts(opened_store, name, wanted)
+            found = with_priors(opened_store, estimate_prompts(opened_store, name, wanted))
         else:
             found = by_arm(opened_store, name, prompt_ids=wanted)
+        priors = estimate_priors(opened_store, wanted)
     if output is not None and str(output) != "-":
         n_rows = write_jsonl(found.to_dicts(), output)
         say(f"wrote {count(n_rows, 'row')} to {output}")
     if as_json:
         rows = None if output is not None and str(output) != "-" else found.to_dicts()
-        document({"model": name, "rows": rows, "output": None if output is None else str(output)})
+        document({"model": name, "rows": rows, "priors": priors, "output": None if output is None else str(output)})
     elif output is None and not per_prompt:
-        _show(found, name)
+        _show(found, name, priors)
     elif output is None or str(output) == "-":
         write_jsonl(found.to_dicts(), "-")
 
 
-def _show(found: DataFrame, model: str | None) -> None:
+def _show(found: DataFrame, model: str | None, priors: list[dict[str, Any]]) -> None:
     if model is None:
         say("the store has no rollouts yet; bring some in: curri rollouts import FILE --model NAME")
     rows = [[row[name] if name in _PLAIN else _percent(row[name]) for name in _HEADINGS] for row in found.to_dicts()]
-    for line in table(list(_HEADINGS.values()), rows):
+    headings = list(_HEADINGS.values())
+    for number, prior in enumerate(priors, start=1):
+        rates = {row["arm"]: row["pass_rate"] for row in prior["arms"]}
+        headings.append("prior" if len(priors) == 1 else f"prior {number}")
+        rows = [[*row, _percent(rates.get(str(row[0])))] for row in rows]
+    for line in table(headings, rows):
         write_line(line)
     if model is not None:
         say("", f"rollouts of {model}", *_LEGEND)
+    for heading, prior in zip(headings[len(_HEADINGS) :], priors, strict=True):
+        prompts, responses = (sum(row[key] for row in prior["arms"]) for key in ("prompts", "responses"))
+        used = ", which strategies go by" if prior["in_use"] else ""
+        files = ", ".join(prior["sources"])
+        known = f"{count(responses, 'response')} to {count(prompts, 'prompt')}"
+        say(f"{heading}: pass rate of {prior['model']}{used}: {known}, imported from {files}")
 
 
 def _percent(share: float | None) -> str:

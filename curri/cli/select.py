@@ -20,8 +20,11 @@ from curri.cli._options import (
 )
 from curri.cli._output import count, document, say, table
 from curri.cli._where import WhereOption, matching
+from curri.registry import DEFAULT_STRATEGY
 
 _SHOWN = 20
+_MOST = 1 << 20
+"""Characters of the longest value that is read from a file."""
 
 if TYPE_CHECKING:
     from curri.store import PromptStore
@@ -39,6 +42,7 @@ def select(
             "--strategy",
             "-s",
             help="Which strategy picks; `curri strategies` lists them. A run keeps its own.",
+            show_default="frontier",
             autocompletion=_completion.strategies,
         ),
     ] = None,
@@ -97,8 +101,6 @@ def select(
     """
     if run is None and (next_ or consumer != "main"):
         raise typer.BadParameter("--next and --consumer belong to a run: name it with --run")
-    if run is None and strategy is None:
-        raise typer.BadParameter("name a strategy with --strategy, or a run with --run")
     if within is not None:
         if strategy is None:
             raise typer.BadParameter("--within goes with --strategy: that one says how many prompts of each arm")
@@ -111,10 +113,14 @@ def select(
         if top_up:
             _top_up(opened_store, output, run=str(run), consumer=consumer, as_json=as_json)
             return
-        name = _strategy_name(opened_store, strategy, run)
+        started = None if run is None else opened_store.runs.find(run)
+        if strategy is None and started is None:
+            strategy = DEFAULT_STRATEGY
+            if run is not None and not dry_run:
+                say(f"{run} is a new run; no strategy was named, so `{strategy}` picks")
+        name = str(strategy) if started is None or strategy is not None else started.strategy
         with _config.placed(ctx, "parameter"):
             parameters = _parameters(name, parameter or [], seed)
-        started = None if run is None else opened_store.runs.find(run)
         wanted = matching(opened_store, where, started.evidence_model if started and not model else model)
         how: dict[str, Any] = {"kind": "probe" if probe else "train", "among": wanted}
         if run is None:
@@ -144,10 +150,6 @@ def _top_up(store: PromptStore, output: Path, *, run: str, consumer: str, as_jso
         say(f"no prompt of round {round_} of {run} needs more rollouts", "  (curri record settles the round)")
 
 
-def _strategy_name(store: PromptStore, strategy: str | None, run: str | None) -> str:
-    return strategy if strategy is not None else store.runs.get(str(run)).strategy
-
-
 def _parameters(strategy: str, given: list[str], seed: int | None) -> dict[str, Any]:
     """What the user gave, and nothing else: a run fills in the rest."""
     from curri.parameters import declared, refuse_unknown
@@ -171,7 +173,11 @@ def _from_file(path: str) -> str:
     from curri.errors import InvalidInput
 
     try:
-        return Path(path).read_text(encoding="utf-8")
+        with Path(path).open(encoding="utf-8") as file:
+            text = file.read(_MOST + 1)
+        if len(text) > _MOST:
+            raise InvalidInput(f"{path} is too long for the value of a parameter: {_MOST:,} characters are allowed")
+        return text
     except (OSError, UnicodeDecodeError) as error:
         raise InvalidInput(f"cannot read {path}: {error}") from error
 

@@ -120,7 +120,7 @@ def _parameters(names: Sequence[str] | None, given: Sequence[str]) -> dict[str, 
     """Strategy → parameters."""
     words: dict[str, list[str]] = {}
     for word in given:
-        owner, dot, rest = word.partition("=")[0].rpartition(".")
+        owner, dot, _ = word.partition("=")[0].rpartition(".")
         if not dot:
             raise typer.BadParameter(f'--param must be STRATEGY.NAME=VALUE, such as mopps.discount=0.9; got "{word}"')
         if names is not None and owner not in names:
@@ -183,8 +183,8 @@ def _show(found: Mapping[str, Any]) -> None:
     shown = "-" if wanted["live"] is None else f"{wanted['live']:.3f}"
     write_line("")
     write_line(
-        f"bound with full knowledge: {bounds['free']:.3f}; with every prompt visited {wanted['least']} times and at most "
-        f"{wanted['top']:.0%} of visits on a tenth: {shown}"
+        f"bound with full knowledge: {bounds['free']:.3f}; with {wanted['least']} or more visits of every prompt and "
+        f"at most {wanted['top']:.0%} of all visits on a tenth: {shown}"
     )
     if found["foretold"]:
         best = ", ".join(f"{each['name']} {each['mean']:.4f}" for each in found["foretold"] if each["mean"] is not None)
@@ -192,8 +192,8 @@ def _show(found: Mapping[str, Any]) -> None:
     contact = found["first_contact"]
     if contact is not None:
         write_line(
-            f"first contact, recorded: live {contact['base']:.2f} of all, {contact['raw']:.2f} of the best quarter by the "
-            f"imported rate, {contact['calibrated']:.2f} after calibration"
+            f"first contact, recorded: live {contact['base']:.2f} of all, {contact['raw']:.2f} of the best quarter by "
+            f"the imported rate, {contact['calibrated']:.2f} after calibration"
         )
     say(*(f"left out: {name}, which {why}" for name, why in found["left_out"].items()))
     say(*([bounds["note"]] if bounds["note"] else []))

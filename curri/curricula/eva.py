@@ -155,7 +155,7 @@ class Eva(Curriculum):
 
     # ---- what to evolve -----------------------------------------------------------------------------------------
 
-    def parents(self, n: int | None = None, seed: int | None = None) -> Ints:
+    def parents(self, n: int | None = None, seed: int | None = None, among: ArrayLike | None = None) -> Ints:
         """Ids of prompts worth evolving, in the order drawn; only prompts with a told group can be among them.
 
         The draw depends on the state, the number of closed rounds and the seed alone, and moves nothing: the same
@@ -165,6 +165,7 @@ class Eva(Curriculum):
         Args:
             n: how many; by default floor(``parent_share`` · N) of the N active prompts with a told group.
             seed: for another draw in the same round; by default that of the strategy.
+            among: ids of the prompts that may be drawn; all if None.
 
         Returns:
             Prompt ids, shape (n,).
@@ -173,7 +174,10 @@ class Eva(Curriculum):
             InvalidParameter: an argument is out of range.
             PoolExhausted: fewer prompts have a told group.
         """
-        rows = np.flatnonzero((self._columns["told_in"] >= 0) & self.pool.active)
+        told = (self._columns["told_in"] >= 0) & self.pool.active
+        if among is not None:
+            told &= np.isin(self.pool.ids, prompt_id_array(among, "`among` of `parents`"))
+        rows = np.flatnonzero(told)
         k = self._parent_count(n, rows.size)
         weights = self._parent_weights(rows)
         if k and np.ptp(self._columns["info"][rows]) == 0.0:

@@ -26,7 +26,7 @@ from curri.estimators.pass_rate import PassRate
 from curri.estimators.pool_baseline import pool_baseline_advantages
 from curri.estimators.promotion import momentum_weights, outcome_variance, variance_promotion_weights
 from curri.estimators.score_table import ScoreTable
-from curri.estimators.scores import RateScore, expected_rate_score, rate_score, rate_score_range
+from curri.estimators.scores import RateScore, beta_below, expected_rate_score, rate_score, rate_score_range
 from curri.estimators.ucb import ucb_scores
 from curri.estimators.value_accuracy import effective_ratio, explained_variance, rollout_equivalent
 
@@ -40,6 +40,7 @@ __all__ = [
     "PassRate",
     "RateScore",
     "ScoreTable",
+    "beta_below",
     "distinct_n",
     "effective_ratio",
     "expected_live_gains",

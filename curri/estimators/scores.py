@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from curri.types import Floats
 
-__all__ = ["RateScore", "expected_rate_score", "rate_score", "rate_score_range"]
+__all__ = ["RateScore", "beta_below", "expected_rate_score", "rate_score", "rate_score_range"]
 
 RateScore: TypeAlias = Literal["root", "variance", "live", "distance"]
 
@@ -133,6 +133,40 @@ def rate_score_range(kind: RateScore, *, n: int = 8, target: float = 0.5) -> tup
     return 0.0, 0.5 if kind == "root" else 0.25
 
 
+def beta_below(alpha: ArrayLike, beta: ArrayLike, x: float) -> Floats:
+    """The probability that a pass rate known as Beta(a, b) lies below x: the regularised incomplete beta function.
+
+    Args:
+        alpha: a > 0, shape (_P,).
+        beta: b > 0, shape (_P,).
+        x: in [0, 1].
+
+    Returns:
+        In [0, 1], shape (_P,).
+
+    Raises:
+        InvalidParameter: an argument is out of range.
+
+    Source:
+        its continued fraction, DLMF 8.17.22.
+
+    >>> beta_below([1.0, 2.0], [1.0, 1.0], 0.3).round(4)
+    array([0.3 , 0.09])
+    """
+    a, b = np.asarray(alpha, dtype=np.float64), np.asarray(beta, dtype=np.float64)
+    if a.ndim != 1 or a.shape != b.shape or not np.all((a > 0.0) & (b > 0.0) & np.isfinite(a + b)):
+        raise InvalidParameter("`alpha` and `beta` of `beta_below` must be finite floats > 0, one each a prompt")
+    if not 0.0 <= x <= 1.0:
+        raise InvalidParameter(f"`x` of `beta_below` must lie in [0, 1]; got {x!r}")
+    if x in (0.0, 1.0):
+        return np.full(a.shape, float(x))
+    found = np.empty(a.shape)
+    for start in range(0, a.size, _CHUNK):
+        part = slice(start, start + _CHUNK)
+        found[part] = _density_and_below(a[part], b[part], x)[1]
+    return found
+
+
 def _check(function: str, kind: str, n: int, target: float) -> None:
     if kind not in get_args(RateScore):
         allowed = ", ".join(f'"{name}"' for name in get_args(RateScore))
@@ -201,13 +235,19 @@ def _mean_distance(a: Floats, b: Floats, target: float) -> Floats:
 
 def _mean_distance_nearby(a: Floats, b: Floats, target: float) -> Floats:
     total = a + b
-    log_beta = _log_gamma(a) + _log_gamma(b) - _log_gamma(total)
-    density = np.exp(a * math.log(target) + b * math.log1p(-target) - log_beta)  # times τ(1−τ)
-    low = target <= (a + 1.0) / (total + 2.0)
-    one, other = np.where(low, a, b), np.where(low, b, a)
-    tail = density / (one * _continued_fraction(one, other, np.where(low, target, 1.0 - target)))
-    below = np.clip(np.where(low, tail, 1.0 - tail), 0.0, 1.0)
+    density, below = _density_and_below(a, b, target)
     return np.asarray((a / total - target) * (1.0 - 2.0 * below) + 2.0 * density / total)
+
+
+def _density_and_below(a: Floats, b: Floats, x: float) -> tuple[Floats, Floats]:
+    """x(1−x) times the density of Beta(a, b) at x, and the probability below x, for x in (0, 1)."""
+    total = a + b
+    log_beta = _log_gamma(a) + _log_gamma(b) - _log_gamma(total)
+    density = np.exp(a * math.log(x) + b * math.log1p(-x) - log_beta)
+    low = x <= (a + 1.0) / (total + 2.0)
+    one, other = np.where(low, a, b), np.where(low, b, a)
+    tail = density / (one * _continued_fraction(one, other, np.where(low, x, 1.0 - x)))
+    return density, np.clip(np.where(low, tail, 1.0 - tail), 0.0, 1.0)
 
 
 def _continued_fraction(a: Floats, b: Floats, x: Floats) -> Floats:

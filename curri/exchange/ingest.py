@@ -120,7 +120,7 @@ def ingest_file(
     """
     columns = Columns(prompt_column, answer_column, arm_column, id_column, split_column)
     arm = default_arm or _arm_of_file(path)
-    loader = PromptLoader(store)
+    loader, last = PromptLoader(store), store.prompts.last_id
     n_rows = n_answered = 0
     notes: list[str] = []
     with open_rows(path, form) as rows, RejectedRows(path, rejected, unit=rows.unit) as refused:
@@ -140,6 +140,12 @@ def ingest_file(
         notes.append(
             f"{n_answered} of the prompts end with a message of the assistant: is that their answer? "
             "the model will see it"
+        )
+    n_shared, example = store.prompts.shared_external_ids(after=last) if loader.counts["added"] else (0, None)
+    if n_shared:
+        notes.append(
+            f'{n_shared} of the ids stand for several prompts, such as "{example}": results that name a prompt by such '
+            "an id are refused, so give every prompt an id of its own, or name them by prompt_id"
         )
     return IngestReport(
         source=rows.name,

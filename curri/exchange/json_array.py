@@ -7,7 +7,7 @@ import re
 from typing import TYPE_CHECKING, Self
 
 from curri.errors import InvalidData
-from curri.exchange.jsonl import MAX_LINE, UTF16, JsonLines, Row, is_standard, opened_twice, parse, parsed_row
+from curri.exchange.jsonl import MAX_LINE, JsonLines, Row, is_standard, opened_twice, parse, parsed_row, refuse_binary
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -222,8 +222,10 @@ def _opened(stream: BinaryIO, path: str | os.PathLike[str], name: str) -> Rows:
 def _no_json(stream: BinaryIO, name: str) -> InvalidData:
     stream.seek(0)
     start = stream.read(40)
-    if b"\0" in start or start[:2] in (b"\xff\xfe", b"\xfe\xff"):
-        return InvalidData(f"{name} is not UTF-8", hint=UTF16)
+    try:
+        refuse_binary(start, name)
+    except InvalidData as error:
+        return error
     if not start.strip():
         return InvalidData(f"{name} is empty", hint="a JSON file without rows holds []")
     shown = start.decode(errors="backslashreplace").strip()[:20]

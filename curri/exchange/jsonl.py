@@ -29,6 +29,7 @@ TOO_DEEP = "not usable: lists and objects are nested too deeply"
 UTF16 = "convert it first: iconv -f UTF-16 -t UTF-8 FILE"
 
 _GZIP = b"\x1f\x8b"
+_BEGINNING = 40
 _SHOWN = 400
 _SKIP = 1 << 20
 
@@ -133,22 +134,16 @@ class JsonLines:
         while line := self._stream.readline(self._max_line + 1):
             number += 1
             self.bytes_read += len(line)
+            if number == 1:
+                refuse_binary(line[:_BEGINNING], self.name)
             if len(line) > self._max_line and not line.endswith(b"\n"):
                 yield Row(number, None, f"longer than {self._max_line} bytes", line[: 4 * _SHOWN])
                 self._skip_line()
                 continue
             if number == 1:
-                self._refuse_if_no_text(line)
                 line = line.removeprefix(b"\xef\xbb\xbf")  # a byte order mark is not part of the row
             if line.strip():
                 yield parsed_row(number, line.rstrip(b"\r\n"))
-
-    def _refuse_if_no_text(self, line: bytes) -> None:
-        """Say of the whole file what would else be said of every line of it."""
-        if line.startswith(_GZIP):
-            raise InvalidData(f"{self.name} is compressed", hint="unpack it first: gunzip FILE")
-        if line.startswith((b"\xff\xfe", b"\xfe\xff")) or b"\0" in line[:2]:
-            raise InvalidData(f"{self.name} is not UTF-8", hint=UTF16)
 
     def _skip_line(self) -> None:
         while part := self._stream.readline(_SKIP):
@@ -183,6 +178,22 @@ def read_jsonl(path: str | os.PathLike[str], *, max_line: int = MAX_LINE) -> Ite
     """
     with JsonLines(path, max_line=max_line) as rows:
         yield from rows
+
+
+def refuse_binary(start: bytes, name: str) -> None:
+    """Say of a whole file what would else be said of every row of it.
+
+    Args:
+        start: its first bytes.
+        name: of the file.
+
+    Raises:
+        InvalidData: it is UTF-16, compressed, or no text at all.
+    """
+    if start.startswith(_GZIP):
+        raise InvalidData(f"{name} is compressed", hint="unpack it first: gunzip FILE")
+    if start.startswith((b"\xff\xfe", b"\xfe\xff")) or b"\0" in start:
+        raise InvalidData(f"{name} is not UTF-8", hint=UTF16)
 
 
 def parsed_row(number: int, raw: bytes) -> Row:

@@ -30,6 +30,8 @@ HEADINGS = (
 """Of the table of strategies."""
 LINES = 6
 """Strategies that are drawn as curves."""
+_WIDTH, _HEIGHT, _LETTER = 900.0, 420.0, 6.2
+"""Pixels of the first figure, and of a letter in it, more or less."""
 _LOOKS = (
     (BLUE, "solid"),
     (VERMILLION, "dash"),
@@ -39,13 +41,13 @@ _LOOKS = (
     (INK, "longdashdot"),
 )
 _NOTE = (
-    "“Live” is the number of trained groups with both right and wrong answers over all groups' worth of rollouts that were "
-    "generated, probes, top-ups and dropped groups included; ± is the standard error over seeds; “of bound” its ratio to "
-    "the best that full knowledge could do with as much coverage; “trained” the live share of the groups trained on; "
-    "“cost” the rollouts generated, as a multiple of the plain batch; “top tenth” the share of visits that the tenth of "
-    "the prompts with the most visits had; “excess” the mean squared error of foretold pass rates on its own picks, the "
-    "first of each prompt left out; “first quarter” the live share of first groups, in the quarter of the prompts that "
-    "was met first."
+    "“Live” is the number of trained groups with both right and wrong answers, over the rollouts that were "
+    "generated in units of a group; probes, top-ups and dropped groups count. “±” is the standard error over "
+    "seeds; “of bound” the ratio to the best that full knowledge could do with as much coverage; “trained” the "
+    "live share of the groups trained on; “cost” the rollouts generated, as a multiple of the plain batch; “top "
+    "tenth” the share of visits that the tenth of the prompts with the most visits had; “excess” the mean squared "
+    "error of foretold pass rates on its own picks, first ones left out; “first quarter” the live share of first "
+    "groups among the quarter of the prompts met first."
 )
 
 
@@ -77,13 +79,16 @@ def _share(row: Mapping[str, Any]) -> str:
 
 def _lead(document: Mapping[str, Any]) -> list[str]:
     data, settings = document["data"], document["settings"]
-    return [
+    what = (
         f"Replay of {data['source']}: {data['prompts']:,} prompts with {data['visits']:,} recorded visits, "
         f"{settings['steps']:,} steps of {settings['batch']:,} prompts with {settings['group_size']} rollouts each, "
-        f"{settings['seeds']} seeds with the same luck for every strategy.",
-        "The recorded policy does not react to what is picked. A replay shows how well a strategy finds groups with signal, "
-        "what it pays, whom it never looks at and how well it foretells, and nothing about learning.",
-    ]
+        f"{settings['seeds']} seeds with the same luck for every strategy."
+    )
+    limits = (
+        "The recorded policy does not react to what is picked. A replay shows how well a strategy finds groups with "
+        "signal, what it pays, whom it never looks at and how well it foretells, and nothing about learning."
+    )
+    return [what, limits]
 
 
 def strategy_cells(row: Mapping[str, Any], settings: Mapping[str, Any]) -> list[Cell]:
@@ -161,6 +166,9 @@ def _coverage_figure(report: Mapping[str, Any]) -> Figure:
         _front([each for each in bounds["front"] if each["least"] == least], name, dash)
         for least, name, dash in ((3, "bound, ≥ 3 visits each", "solid"), (0, "bound", "dot"))
     ]
+    wide = min(1.0, max([row["top"]["mean"] for row in rows] + [0.5]) + 0.1)
+    low = max(0.0, min(row["live"]["mean"] for row in rows) - 0.1)
+    sides = dict(zip([row["label"] for row in rows], _sides(rows, low, wide), strict=True))
     for kept, name, colour, symbol in (
         (True, "keeps to the coverage", BLUE, "circle"),
         (False, "does not", VERMILLION, "square"),
@@ -175,23 +183,22 @@ def _coverage_figure(report: Mapping[str, Any]) -> Figure:
                 "y": [row["live"]["mean"] for row in mine],
                 "error_y": {"type": "data", "array": [2.0 * (row["live"]["se"] or 0.0) for row in mine], "width": 3},
                 "text": [label(row["label"]) for row in mine],
-                "textposition": [_side(row, rows) for row in mine],
+                "textposition": [sides[row["label"]] for row in mine],
                 "textfont": {"size": 11},
                 "marker": {"color": colour, "symbol": symbol, "size": 9},
                 "hovertemplate": "%{text}: live %{y:.3f}, top tenth %{x:.0%}<extra></extra>",
             }
         )
-    wide = max([row["top"]["mean"] for row in rows] + [0.5])
     return Figure(
         "coverage",
         "Groups with signal against coverage",
-        "Live groups for what was generated, against the share of visits on the tenth of the prompts with the most of them "
-        "(± 2 standard errors). Up is better, left is fairer. The vertical line is the wanted limit.",
+        "Live groups for what was generated, against the share of visits on the tenth of the prompts with the most of "
+        "them (± 2 standard errors). Up is better, left is fairer. The vertical line is the wanted limit.",
         traces,
         layout(
             460,
-            xaxis=axis("share of visits on the top tenth", tickformat=".0%", range=[0.05, min(1.0, wide + 0.1)]),
-            yaxis=axis("live share", range=[0.0, 1.05]),
+            xaxis=axis("share of visits on the top tenth", tickformat=".0%", range=[0.0, wide]),
+            yaxis=axis("live share", range=[low, 1.03]),
             shapes=[_limit(bounds["wanted"]["top"])],
         ),
     )
@@ -221,27 +228,42 @@ def _limit(top: float) -> dict[str, Any]:
     }
 
 
-def _side(row: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -> str:
-    """Where a point's name goes: to the right, unless another name lies there already; then below, above or to the left."""
-    near = [
-        other
-        for other in rows
-        if abs(other["live"]["mean"] - row["live"]["mean"]) < 0.03
-        and abs(other["top"]["mean"] - row["top"]["mean"]) < 0.12
-    ]
-    near.sort(key=lambda other: (other["top"]["mean"], -other["live"]["mean"]))
-    sides = ("middle right",) if len(near) == 1 else ("bottom center", "top center", "middle right", "middle left")
-    return sides[near.index(row) % len(sides)]
+def _sides(rows: Sequence[Mapping[str, Any]], low: float, wide: float) -> list[str]:
+    """Where each point's name goes: the first side on which it covers no other name and no point, by rough sizes."""
+    points = [(row["top"]["mean"] / wide * _WIDTH, (row["live"]["mean"] - low) * _HEIGHT) for row in rows]
+    taken = [(x - 6, x + 6, y - 6, y + 6) for x, y in points]
+    found = []
+    for (x, y), row in zip(points, rows, strict=True):
+        length = _LETTER * len(label(row["label"]))
+        boxes = {
+            "middle right": (x + 8, x + 8 + length, y - 7, y + 7),
+            "middle left": (x - 8 - length, x - 8, y - 7, y + 7),
+            "top center": (x - length / 2, x + length / 2, y + 7, y + 21),
+            "bottom center": (x - length / 2, x + length / 2, y - 21, y - 7),
+        }
+        side = min(boxes, key=lambda each: _covered(boxes[each], taken))
+        taken.append(boxes[side])
+        found.append(side)
+    return found
+
+
+def _covered(box: tuple[float, ...], taken: Sequence[tuple[float, ...]]) -> float:
+    """The area of a box that others cover."""
+    return sum(
+        max(0.0, min(box[1], other[1]) - max(box[0], other[0]))
+        * max(0.0, min(box[3], other[3]) - max(box[2], other[2]))
+        for other in taken
+    )
 
 
 def _course(report: Mapping[str, Any]) -> Iterator[Block]:
     rows = report["strategies"]
     if not rows:
         return
-    shown = [row for row in rows if row["keeps_coverage"]][:1]
-    shown += [row for row in rows if row["strategy"] == "uniform"][:1]
-    shown += [row for row in rows if row not in shown]
-    shown = sorted(shown[:LINES], key=lambda row: -row["live"]["mean"])
+    first = [row for row in rows if row["keeps_coverage"]][:1]
+    wanted = [*first, *(row for row in rows if row["label"] == "uniform"), *rows]
+    chosen = list(dict.fromkeys(row["label"] for row in wanted))[:LINES]
+    shown = [row for row in rows if row["label"] in chosen]
     traces = [
         {
             "type": "scatter",
@@ -272,9 +294,9 @@ def _foretold(report: Mapping[str, Any]) -> Iterator[Block]:
         "Excess error on the recorded visits, one visit ahead",
         ("rule", "excess", "±", "visits"),
         cells,
-        "Mean squared error of the foretold pass rate over the binomial floor, each visit foretold from those before it and "
-        "first visits left out; ± is the standard error, prompts being what was drawn. “Discount” keeps a Beta posterior "
-        "that starts from Beta(.35, .71) and fades by a fixed factor at every visit.",
+        "Mean squared error of the foretold pass rate over the binomial floor, each visit foretold from those "
+        "before it, first visits left out; ± is the standard error, prompts being what was drawn. “Discount” keeps "
+        "a Beta posterior that starts from Beta(.35, .71) and fades by a fixed factor at every visit.",
     )
 
 
@@ -296,24 +318,26 @@ def _contact(report: Mapping[str, Any]) -> Iterator[Block]:
         "Live share of recorded first groups",
         ("prompts", "live", "± of a split"),
         rows,
-        f"{found['prompts']:,} prompts with a pass rate of another model; the calibration is learned on one half of them and "
-        f"judged on the other, {found['splits']} splits.",
+        f"{found['prompts']:,} prompts with a pass rate of another model; the calibration is learned on one half of "
+        f"them and judged on the other, {found['splits']} splits.",
     )
 
 
 def _appendix(report: Mapping[str, Any]) -> Iterator[Block]:
     data, settings = report["data"], report["settings"]
-    yield Bullets(
-        (
-            f"Pass rates are a moving average over {settings['window']} visits, placed by {data['by']}, with straight lines "
-            f"in between; {data['flat']:.0%} of the smoothed points are exactly 0 or 1, which hides how far out they are.",
-            "Every pick draws a fresh group from the curve; recorded groups are never handed back.",
-            "Whether a response is right depends on seed, step, prompt and its number alone.",
-            "The bound is a linear programme over how often each prompt is picked in each of up to 100 blocks of steps, with "
-            "every pass rate known. It is about groups of the set size: a strategy that gives prompts fewer or more "
-            "rollouts is not held by it.",
-        )
+    curves = (
+        f"Pass rates are a moving average over {settings['window']} visits, placed by {data['by']}, with straight "
+        f"lines in between; {data['flat']:.0%} of the smoothed points are exactly 0 or 1, which hides how far out "
+        "they are."
     )
+    bound = (
+        "The bound is a linear programme over how often each prompt is picked in each of up to 100 blocks of "
+        "steps, with every pass rate known. It is about groups of the set size: it does not hold for a strategy "
+        "that gives prompts fewer or more rollouts."
+    )
+    fresh = "Every pick draws a fresh group from the curve; recorded groups are never handed back."
+    luck = "Whether a response is right depends on seed, step, prompt and its number alone."
+    yield Bullets((curves, fresh, luck, bound))
     rows = [[name, str(value)] for name, value in [*data.items(), *settings.items()] if name != "parameters"]
     rows += [
         [f"{name} {key}", str(value)] for name, each in settings["parameters"].items() for key, value in each.items()

@@ -59,6 +59,7 @@ class GenerationProgress(NamedTuple):
         generated: responses that came.
         tokens: of them.
         seconds: since the first of them was asked for.
+        rescoring: whether this is about stored responses that are scored anew; nothing is generated then.
     """
 
     done: int
@@ -66,6 +67,7 @@ class GenerationProgress(NamedTuple):
     generated: int
     tokens: int
     seconds: float
+    rescoring: bool = False
 
 
 Progress: TypeAlias = "Callable[[GenerationProgress], None]"
@@ -346,9 +348,11 @@ class _Generation:
     def obtain(self, prompt_ids: Ints, first: int, last: int) -> None:
         """Have the responses with numbers from ``first`` to ``last`` - 1 of some prompts, as far as they can be had."""
         self.wanted += prompt_ids.size * (last - first)
-        with self._stoppable():
-            self._rescore(prompt_ids, first, last)
         held = self.cache.held(prompt_ids, first, last)
+        waiting = int((~held.scored).sum())
+        if waiting:
+            with self._stoppable():
+                self._rescore(prompt_ids, first, last, waiting)
         self._cached += held.samples.size
         saved = int(held.tokens.sum())
         self._tokens_saved += saved
@@ -374,13 +378,17 @@ class _Generation:
         except (EngineError, VerifierFailed, MissingExtra) as error:
             self.stopped = error
 
-    def _rescore(self, prompt_ids: Ints, first: int, last: int) -> None:
-        """Have stored responses scored that this verifier has not scored yet."""
+    def _rescore(self, prompt_ids: Ints, first: int, last: int, total: int) -> None:
+        """Have stored responses scored that this verifier has not scored yet, of which there are at most so many."""
+        start, done = time.monotonic(), 0
         for part in self.cache.waiting(prompt_ids, first, last):
             prompts = self._store.texts.fetch(np.array([old.prompt_id for old in part], dtype=np.int64))
             scores = self._verifier.verify(prompts, [old.response for old in part])
             self._rescored += self.cache.rescore(part, scores)
             self._unscored.update(score.status for score in scores if score.status != "ok")
+            done += len(part)
+            if self._progress is not None:
+                self._progress(GenerationProgress(done, total, 0, 0, time.monotonic() - start, rescoring=True))
 
     # ---- what is missing ----------------------------------------------------------------------------------------
 

@@ -80,7 +80,7 @@ class RunCore:
         cls, store: PromptStore, strategy: str, name: str, model: str | None, parameters: dict[str, Any]
     ) -> RunCore:
         """Start a run: its strategy first learns from the stored rollouts of one model."""
-        curriculum, evidence_model = _informed(store, strategy, model, parameters)
+        curriculum, evidence_model = informed(store, strategy, model, parameters)
         with store.transaction():
             run = store.runs.create(name, strategy, curriculum.parameters, evidence_model)
             core = cls(store, run, curriculum)
@@ -453,7 +453,7 @@ def pick(
         InvalidInput: the store has rollouts of several models and none was named.
         PoolExhausted: the store has fewer prompts.
     """
-    curriculum, _ = _informed(store, strategy, model, parameters or {})
+    curriculum, _ = informed(store, strategy, model, parameters or {})
     allowed = None if among is None else prompt_id_array(among, "`among` of `pick`")
     return replace(curriculum.ask(n, kind=kind, exclude=_excluded(curriculum.pool, allowed)), fetch=store.texts.fetch)
 
@@ -467,10 +467,10 @@ def _excluded(pool: PromptPool, allowed: Ints | None, *others: Ints | None) -> I
     return np.unique(np.concatenate(parts))
 
 
-def _informed(
+def informed(
     store: PromptStore, strategy: str, model: str | None, parameters: Mapping[str, Any]
 ) -> tuple[Curriculum, str | None]:
-    """A new strategy that has learned from the stored rollouts of a model, and that model."""
+    """A new strategy that has learned from the stored rollouts of a model, and that model; see :func:`pick`."""
     owner = strategy_class(strategy)
     refuse_unknown(parameters, owner)
     curriculum: Curriculum = owner(store.pool(), **parameters)

@@ -8,8 +8,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from curri.estimators import FirstContact, LogitUpdate, ScoreTable, prior_logit, update_logit
+from curri.pool import PromptPool
 from curri.registry import strategy
 from curri.simulation.bound import live_chance
+from curri.simulation.records import smoothed
 from curri.types import Rollouts
 
 if TYPE_CHECKING:
@@ -103,9 +105,7 @@ def foretells(records: Records, name: str) -> bool:
     return "pass_rate" in curriculum.explain(int(records.ids[0]))
 
 
-def _pool(records: Records) -> Any:
-    from curri.pool import PromptPool
-
+def _pool(records: Records) -> PromptPool:
     return PromptPool(records.ids, records.arms)
 
 
@@ -168,27 +168,23 @@ def first_quarter(records: Records, *, splits: int = SPLITS, window: int = 9) ->
     if records.prior is None or np.count_nonzero(~np.isnan(records.prior)) < _FEWEST:
         return None
     first = records.starts[:-1]
-    x, n = records.successes[first], records.trials[first]
-    live = (x > 0) & (x < n)
-    logits = prior_logit(records.prior)
-    start = live_chance(records.curves(1, window).rates[0] if records.by != "visit" else _start(records, window), 8)
+    live = (records.successes[first] > 0) & (records.successes[first] < records.trials[first])
+    start = live_chance(_start(records, window), records.group_size)
     known = np.flatnonzero(~np.isnan(records.prior))
-    shares = []
+    table = np.empty((splits, 4))
     for split in range(splits):
         half = np.random.Generator(np.random.PCG64(split)).permutation(known)
-        learned, judged = half[: half.size // 2], half[half.size // 2 :]
-        expected = _calibrated(logits, x, n, learned, judged, records.group_size)
-        raw = -np.abs(records.prior[judged] - 0.5)
-        shares.append([live[judged].mean(), *(_best(live[judged], by) for by in (raw, expected, start[judged]))])
-    table = np.array(shares)
+        judged = half[half.size // 2 :]
+        expected = _calibrated(records, half[: half.size // 2], judged)
+        rules = (-np.abs(records.prior[judged] - 0.5), expected, start[judged])
+        table[split] = [live[judged].mean(), *(_best(live[judged], by) for by in rules)]
     base, raw_, calibrated, known_ = table.mean(axis=0).tolist()
     _, raw_sd, calibrated_sd, _ = table.std(axis=0, ddof=1 if splits > 1 else 0).tolist()
     return FirstQuarter(int(known.size), base, raw_, raw_sd, calibrated, calibrated_sd, known_, splits)
 
 
 def _start(records: Records, window: int) -> Floats:
-    from curri.simulation.records import smoothed
-
+    """Where the smoothed curve of each prompt starts."""
     pairs = zip(records.starts[:-1].tolist(), records.starts[1:].tolist(), strict=True)
     return np.array([smoothed(records.successes[a:b], records.trials[a:b], window)[0] for a, b in pairs])
 
@@ -197,15 +193,16 @@ def _best(live: Bools, by: Floats) -> float:
     return float(live[np.argsort(-by, kind="stable")[: max(1, live.size // 4)]].mean())
 
 
-def _calibrated(  # noqa: PLR0917  private
-    logits: Floats, x: Floats, n: Floats, learned: Ints, judged: Ints, group_size: int
-) -> Floats:
+def _calibrated(records: Records, learned: Ints, judged: Ints) -> Floats:
     """The expected chance of a live first group of ``judged``, after the first groups of ``learned``."""
+    logits = prior_logit(np.full(len(records), np.nan) if records.prior is None else records.prior)
+    first = records.starts[:-1]
     contact = FirstContact(["all"])
     for part in np.array_split(learned, _PARTS):
         arms = np.zeros(part.size, dtype=np.int64)
         mean, variance = contact.believed(arms, logits[part])
         before = LogitUpdate(mean, variance, np.zeros(part.size))
-        contact.learn(arms, logits[part], before, update_logit(mean, variance, x[part], n[part]))
+        after = update_logit(mean, variance, records.successes[first[part]], records.trials[first[part]])
+        contact.learn(arms, logits[part], before, after)
     mean, variance = contact.believed(np.zeros(judged.size, dtype=np.int64), logits[judged])
-    return ScoreTable("live", n=group_size).at(mean, variance)[0]
+    return ScoreTable("live", n=max(records.group_size, 2)).at(mean, variance)[0]

@@ -338,6 +338,7 @@ class Player:
         self._carried = Rollouts([], [], rollout_ids=np.empty(0, dtype=np.int64))
 
     def play(self) -> Course:
+        """Play until the budget is spent."""
         while self.generated < self.claim.budget:
             self._probe()
             self._train()

@@ -30,8 +30,8 @@ def in_parallel(
 ) -> Iterator[tuple[int, _Result]]:
     """Call ``function(shared, *arguments[i])`` for every i; gives i and the result as they are done, in any order.
 
-    With one job all of it happens in this process. Processes are spawned, not forked, as a child may not inherit an open
-    store. They end when the caller stops taking results, is interrupted, or dies.
+    With one job all of it happens in this process. Processes are spawned, not forked, as a child may not inherit an
+    open store. They end when the caller stops taking results, is interrupted, or dies.
 
     Args:
         function: at the top of a module, so that another process finds it.

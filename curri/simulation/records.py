@@ -7,7 +7,6 @@ import gzip
 import hashlib
 import re
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -17,6 +16,7 @@ from curri.pool import PromptPool
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
     from curri.store import PromptStore
     from curri.types import Bools, Floats, Ints, Strings
@@ -104,7 +104,7 @@ class Records:
 
     @property
     def moments(self) -> Ints:
-        """Visits in the order of time: the visit's number where positions were made of it, else the rank, shape (_V,)."""
+        """When each visit was, in whole numbers: its number, or the rank of its position where that is known, (_V,)."""
         if self.by == "visit":
             return np.arange(self.successes.size) - np.repeat(self._starts[:-1], self.visits)
         return np.unique(self.position, return_inverse=True)[1].astype(np.int64)
@@ -165,8 +165,8 @@ def smoothed(successes: Floats, trials: Floats, window: int) -> Floats:
 def read_counts(path: Path, prior: Path | None = None, *, least_visits: int = 3) -> Records:
     """Read visit counts from a CSV file, gzipped or not.
 
-    A row is a prompt: ``prompt_index`` and ``successes_of_N_per_visit``, the right answers of N at every visit in order,
-    with blanks between them. The visits of a prompt are taken to lie evenly over the run.
+    A row is a prompt: ``prompt_index`` and ``successes_of_N_per_visit``, the right answers of N at every visit in
+    order, with blanks between them. The visits of a prompt are taken to lie evenly over the run.
 
     Args:
         path: the file.
@@ -227,7 +227,7 @@ def _records(
 def _refuse_none(ids: Ints, source: str, left_out: int, least: int) -> None:
     if not ids.size:
         raise InvalidInput(
-            f"no prompt of {source} has {least} or more visits ({left_out:,} have fewer), so there are no curves to replay",
+            f"no prompt of {source} has {least} or more visits ({left_out:,} have fewer), so nothing can be replayed",
             hint="--least-visits takes prompts with fewer",
         )
 
@@ -240,9 +240,8 @@ def _rows(path: Path, pattern: re.Pattern[str], example: str) -> Iterator[tuple[
             names = list(reader.fieldnames or [])
             found = [match for name in names if (match := pattern.fullmatch(name))]
             if "prompt_index" not in names or len(found) != 1:
-                raise InvalidData(
-                    f"{path} must have a column prompt_index and one such as {example}; it has {', '.join(names) or 'none'}"
-                )
+                has = ", ".join(names) or "none"
+                raise InvalidData(f"{path} must have a column prompt_index and one such as {example}; it has {has}")
             size = int(found[0][1])
             for row in reader:
                 yield reader.line_num, _index(path, reader.line_num, row["prompt_index"]), size, row[found[0][0]] or ""

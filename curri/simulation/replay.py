@@ -1,8 +1,7 @@
-"""Replay: strategies choose among the prompts of a recorded run, whose pass rates move as they did, whoever is trained on.
+"""Replay: strategies choose among the prompts of a recorded run, whose pass rates move as they did, whatever is picked.
 
-The policy does not react to what is picked. So a replay shows how well a strategy finds groups with signal, what it pays
-for that in probes and thrown-away rollouts, whom it never looks at, and how well it foretells pass rates; never what it
-does for learning.
+So a replay shows how well a strategy finds groups with signal, what it pays for that in probes and thrown-away
+rollouts, whom it never looks at, and how well it foretells pass rates; never what it does for learning.
 
 Protocol:
 
@@ -10,7 +9,7 @@ Protocol:
   over the steps of the replay. It is taken for the truth.
 * Every pick draws a fresh group from it. The recorded group is never handed back: the average has seen it, and so would
   the strategy.
-* Whether a response is right depends on (seed, step, prompt, its number) alone, so that all strategies have the same luck.
+* Whether a response is right depends on (seed, step, prompt, its number) alone: all strategies have the same luck.
 * A round is played as in :mod:`curri.simulation.gain`: probes, top-ups and refills are generated, told and counted.
 """
 
@@ -122,8 +121,8 @@ class Replayed:
         probed: how many of all rollouts were probes.
         visits: picks of each prompt for training, shape (_P,).
         first: whether the first group of each prompt was live, in the order of meeting them.
-        squared_error: mean of (foretold − true pass rate)² over picks that were not the first of their prompt; NaN where
-            the strategy foretells nothing.
+        squared_error: mean of (foretold − true pass rate)² over picks that were not the first of their prompt; NaN
+            where the strategy foretells nothing.
     """
 
     entry: Entry

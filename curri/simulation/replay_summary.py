@@ -86,7 +86,7 @@ def replay_document(
     rows = [_row(entry, mine, size, bounds) for entry, mine in zip(entries, by_entry, strict=True)]
     tell(0, None, "pass rates of the recorded visits")
     contact = first_quarter(records, window=settings.window)
-    return _plain(
+    found: dict[str, Any] = _plain(
         {
             "format": FORMAT,
             "curri": __version__,
@@ -106,6 +106,7 @@ def replay_document(
             "first_contact": None if contact is None else dataclasses.asdict(contact),
         }
     )
+    return found
 
 
 def _entries(curves: Curves, names: Sequence[str], settings: ReplaySettings, shared: Mapping[str, int]) -> list[Entry]:
@@ -135,10 +136,8 @@ def _data(records: Records, curves: Curves, size: int) -> dict[str, Any]:
 
 def _row(entry: Entry, runs: Sequence[Replayed], size: int, bounds: _Bounds) -> dict[str, Any]:
     found = [run.figures(size) for run in runs]
-    means = {name: _mean([each[name] for each in found]) for name in found[0]}
-    kept = means["below_3"]["mean"] == 0.0 and means["top"]["mean"] <= WANTED.top
-    own = Coverage(top=_upwards(means["top"]["mean"]), least=3 if means["below_3"]["mean"] == 0.0 else 0)
-    best = bounds.at(own)
+    live_share, top, below = (float(np.mean([each[name] for each in found])) for name in ("live", "top", "below_3"))
+    best = bounds.at(Coverage(top=_upwards(top), least=0 if below else WANTED.least))
     steps = runs[0].live.size
     parts = np.array_split(np.arange(steps), min(_BINS, steps))
     live = np.sum([run.live for run in runs], axis=0)
@@ -147,10 +146,10 @@ def _row(entry: Entry, runs: Sequence[Replayed], size: int, bounds: _Bounds) -> 
         "strategy": entry.strategy,
         "label": entry.label,
         "with_prior": entry.with_prior,
-        **means,
-        "keeps_coverage": kept,
+        **{name: _mean([each[name] for each in found]) for name in found[0]},
+        "keeps_coverage": not below and top <= WANTED.top,
         "bound": best,
-        "of_bound": None if best is None else means["live"]["mean"] / best,
+        "of_bound": None if best is None else live_share / best,
         "course": [
             {"step": int(part[-1]) + 1, "live": float(live[part].sum() / max(rollouts[part].sum(), 1.0))}
             for part in parts

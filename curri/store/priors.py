@@ -135,6 +135,33 @@ class PriorTable:
             for model, count, n, sources in rows
         ]
 
+    def by_arm(self, prompt_ids: Ints | None = None) -> pa.Table:
+        """Every model's rates, arm by arm.
+
+        Args:
+            prompt_ids: count these prompts only; those that are not for training are left out.
+
+        Returns:
+            A row a model and arm, by name, with ``model``, ``arm``, ``prompts``, ``responses`` and ``pass_rate`` (over
+            responses). The store must have priors.
+        """
+        wanted = "" if prompt_ids is None else "and prompt_id in (select id from asked)"
+        asked = {} if prompt_ids is None else {"asked": pa.table({"id": prompt_ids})}
+        return self._connection.arrow(
+            f"""select model, a.name as arm, count(*) as prompts, sum(n)::bigint as responses,
+                    sum(rate * n) / sum(n) as pass_rate
+                from priors join prompts p using (prompt_id) join arms a using (arm_id)
+                where (p.split is null or p.split = 'train') {wanted}
+                group by model, a.name order by model, a.name""",  # noqa: S608  one of two constants
+            **asked,
+        )
+
+    def of_prompts(self, model: str) -> pa.Table:
+        """A model's rates by id: ``prompt_id``, ``rate``, ``n``, ``source``."""
+        return self._connection.arrow(
+            "select prompt_id, rate, n, source from priors where model = ? order by prompt_id", [model]
+        )
+
     def _exists(self) -> bool:
         return bool(self._connection.rows("select 1 from information_schema.tables where table_name = 'priors'"))
 

@@ -111,6 +111,11 @@ class PromptTable:
     def __len__(self) -> int:
         return int(self._connection.value("select count(*) from prompts"))
 
+    @property
+    def last_id(self) -> int:
+        """The highest prompt id; 0 when there are none."""
+        return int(self._connection.value("select coalesce(max(prompt_id), 0) from prompts"))
+
     def add(self, prompts: Sequence[NewPrompt]) -> Added:
         """Add prompts in one transaction; those already there (same text and answer) stay as they are.
 
@@ -121,7 +126,7 @@ class PromptTable:
         digests = _digests(prompts)
         with self._connection.transaction():
             self._check_parents(prompts)
-            first = int(self._connection.value("select coalesce(max(prompt_id), 0) from prompts")) + 1
+            first = self.last_id + 1
             present = self._ids_of(digests)
             ids, is_new = _numbered(digests, present, first)
             codes = self._arm_codes([prompt.arm for prompt in prompts])
@@ -239,6 +244,21 @@ class PromptTable:
         )
         return dict(zip(found.column("name").to_pylist(), found.column("prompt_id").to_pylist(), strict=True))
 
+    def shared_external_ids(self, after: int) -> tuple[int, str | None]:
+        """How many ids of the user's own stand for several prompts, and one of them.
+
+        Args:
+            after: only those of prompts with a higher id than this.
+        """
+        found = self._connection.rows(
+            """select count(*), min(external_id) from (
+                   select external_id from prompts where external_id in
+                       (select external_id from prompts where prompt_id > ? and external_id is not null)
+                   group by external_id having count(*) > 1)""",
+            [after],
+        )
+        return int(found[0][0]), found[0][1]
+
     def ids_by_text(self, texts: Sequence[str]) -> dict[str, int]:
         """Prompt ids of canonical texts; those that are unknown or stand for several prompts are left out."""
         asked = pa.table({"text": pa.array(list(dict.fromkeys(texts)), pa.string())})
@@ -286,6 +306,23 @@ class PromptTable:
             [int(prompt_id)],
         )
         return [int(row[0]) for row in found]
+
+    def evolved(self, creator: str, seed: int, roots: Ints) -> list[tuple[int, int, int]]:
+        """Prompts that a creator made with a seed out of originals, as (prompt id, root, step), the oldest first."""
+        asked = pa.table({"wanted": roots})
+        found = self._connection.arrow(
+            """select prompt_id, root, step from (
+                   select prompt_id, json_extract_string(metadata, '$.evolution.creator') as creator,
+                          try_cast(json_extract_string(metadata, '$.evolution.seed') as hugeint) as seed,
+                          try_cast(json_extract_string(metadata, '$.evolution.root') as bigint) as root,
+                          try_cast(json_extract_string(metadata, '$.evolution.step') as bigint) as step
+                   from prompts where parent_id is not null and json_valid(metadata)
+               ) where creator = ? and seed = ? and step is not null and root in (select wanted from asked)
+               order by prompt_id""",
+            [creator, seed],
+            asked=asked,
+        )
+        return [(row["prompt_id"], row["root"], row["step"]) for row in found.to_pylist()]
 
     def where(self, condition: str | Filter, *, model: str | None = None) -> Ints:
         """Ids of the prompts that a filter is true of, ascending; ``docs/filters.md`` describes the language.

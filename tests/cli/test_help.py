@@ -20,7 +20,8 @@ if TYPE_CHECKING:
 ROOT = Path(__file__).resolve().parents[2]
 HEAVY = ("numpy", "duckdb", "polars", "pyarrow", "torch", "scipy", "sklearn", "datasets")
 COMMANDS = {
-    "init", "ingest", "rollouts import", "rollouts generate", "rollouts stats", "rollouts prune", "priors import", "priors list", "priors use", "estimate", "export",
+    "init", "ingest", "priors import", "priors list", "priors use", "estimate", "plan", "report", "export",
+    "rollouts import", "rollouts generate", "rollouts stats", "rollouts prune",
     "prompts list", "prompts retire", "prompts restore", "prompts split",
     "store info", "store check", "store repair", "store compact", "store backup", "store migrate",
     "select", "record", "explain", "strategies",

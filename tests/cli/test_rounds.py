@@ -134,9 +134,16 @@ def test_wrong_selects(curri: Curri, filled: Path) -> None:
         assert result.stdout == ""
 
 
-def test_a_strategy_or_a_run_has_to_be_named(curri: Curri, filled: Path) -> None:
-    assert "--strategy" in curri("select", "-n", "2", code=2).stderr
-    assert 'no run "r1"' in curri("select", "-n", "2", "--run", "r1", code=1).stderr
+def test_where_no_strategy_is_named_the_default_picks_and_says_so(curri: Curri, answer: Answer, filled: Path) -> None:
+    named = answer("select", "-n", "2", "-s", "frontier")
+    assert answer("select", "-n", "2")["rows"] == named["rows"]
+    assert "new run" not in curri("select", "-n", "2", "--run", "r1", "--dry-run").stderr
+    assert (
+        "r1 is a new run; no strategy was named, so `frontier` picks"
+        in curri("select", "-n", "2", "--run", "r1").stderr
+    )
+    assert "new run" not in curri("select", "-n", "2", "--run", "r1").stderr
+    assert [run["strategy"] for run in answer("store", "info")["runs"]] == ["frontier"]
 
 
 def test_partial_results_leave_the_round_open(curri: Curri, answer: Answer, filled: Path, rows_of: RowsOf) -> None:

@@ -75,7 +75,7 @@ def test_wrong_counts_are_refused(successes: list[int], responses: list[int], we
 
 
 def test_on_real_pass_rates_it_foresees_the_share_of_live_groups(shared: Path) -> None:
-    """Of eight responses a prompt; a uniform start is wrong by up to 0.45 on the same pools."""
+    """Of eight responses a prompt; a uniform start is wrong by up to 0.58 on the same pools."""
     with gzip.open(shared / "data" / "passrates" / "fail_of_128.csv.gz", "rt") as file:
         rows = list(csv.DictReader(file))
     rng = np.random.default_rng(0)
@@ -88,5 +88,5 @@ def test_on_real_pass_rates_it_foresees_the_share_of_live_groups(shared: Path) -
             true = rate_score("live", rates, n=n).mean()
             errors.append(abs(expected_rate_score("live", a + k, b + m - k, n=n).mean() - true))
             uniform.append(abs(expected_rate_score("live", 1.0 + k, 1.0 + m - k, n=n).mean() - true))
-    assert max(errors) < 0.025
-    assert max(uniform) > 0.4
+    assert max(errors) < 0.02
+    assert 0.5 < max(uniform) < 0.6

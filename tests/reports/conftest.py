@@ -4,17 +4,21 @@ import copy
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import pyarrow as pa
 import pytest
 
-pytest.importorskip("scipy", reason="needs curri[mix]")
-
+import curri
 from curri.exchange.mixture_runs import RunsFile
 from curri.mixtures import Runs, Target, make_design
 from curri.reports import mixture_report
 from curri.reports.study import Limits, Study
+from curri.store import NewPrompt, Source
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterator, Sequence
+    from pathlib import Path
+
+    from curri.store import PromptStore
 
 MADE: dict[str, dict[str, Any]] = {}
 
@@ -47,6 +51,7 @@ def studied() -> Callable[..., Study]:
         surrogate: str = "loglinear",
         **more: Any,
     ) -> Study:
+        pytest.importorskip("scipy", reason="needs curri[mix]")
         made = scored(arms, runs, **more)
         targets = [Target(name, {name: 1.0}) for name in made.targets]
         return Study(runs=made, targets=targets, surrogate=surrogate, limits=limits or Limits())
@@ -67,3 +72,56 @@ def reported(studied: Callable[..., Study]) -> Callable[..., dict[str, Any]]:
         return copy.deepcopy(MADE[key])
 
     return make
+
+
+@pytest.fixture(scope="session")
+def add_groups() -> Callable[..., None]:
+    """Stores groups of responses; see ``stored``."""
+    return _add_groups
+
+
+@pytest.fixture
+def stored(tmp_path: Path) -> Iterator[Callable[..., PromptStore]]:
+    """Makes a store of prompts and of responses of one model.
+
+    Prompts are (text, arm) or (text, arm, answer); groups are (prompt id, rewards) with further columns of the rollouts,
+    one value a group.
+    """
+    opened: list[PromptStore] = []
+
+    def make(
+        prompts: Sequence[tuple[str, ...]], groups: Sequence[tuple[Any, ...]] = (), model: str = "m"
+    ) -> PromptStore:
+        store = curri.open_store(tmp_path / f"prompts{len(opened)}.duckdb", create=True)
+        opened.append(store)
+        rows = [NewPrompt(text, False, answer[0] if answer else None, arm) for text, arm, *answer in prompts]
+        if rows:
+            store.prompts.add(rows)
+        if groups:
+            _add_groups(store, groups, model)
+        return store
+
+    yield make
+    for store in opened:
+        store.close()
+
+
+def _add_groups(store: PromptStore, groups: Sequence[tuple[Any, ...]], model: str) -> None:
+    """Store groups of responses; rewards in [0, 1] are their ``solved`` too, unless that is given."""
+    columns: dict[str, list[Any]] = {}
+    seen: dict[int, int] = {}
+    for prompt_id, rewards, *more in groups:
+        facts = more[0] if more else {}
+        solved = facts.get(
+            "solved", list(rewards) if all(0 <= each <= 1 for each in rewards) else [None] * len(rewards)
+        )
+        for reward, right in zip(rewards, solved, strict=True):
+            row = {"prompt_id": prompt_id, "sample": seen.get(prompt_id, 0), "reward": float(reward), "solved": right}
+            row |= {name: facts.get(name) for name in ("tokens", "policy_version", "round", "probe")}
+            seen[prompt_id] = row["sample"] + 1
+            for name, value in row.items():
+                columns.setdefault(name, []).append(value)
+    kinds = {"prompt_id": pa.int64(), "sample": pa.int32(), "tokens": pa.int32(), "policy_version": pa.int64(),
+             "round": pa.int32(), "probe": pa.bool_()}  # fmt: skip
+    arrays = {name: pa.array(values, kinds.get(name, pa.float64())) for name, values in columns.items()}
+    store.rollouts.add(Source(model), pa.table(arrays))

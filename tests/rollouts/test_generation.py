@@ -127,7 +127,7 @@ def test_fewer_than_are_there_is_no_work(store: PromptStore) -> None:
 def test_other_settings_or_weights_are_other_responses(store: PromptStore, sampling: Sampling, version: str) -> None:
     run(store, Counting(), n=1)
     engine = Counting()
-    engine.weight_version = version  # type: ignore[misc]
+    engine.weight_version = version
     assert run(store, engine, n=1, sampling=sampling).generated == 20
     assert run(store, Counting(), n=1, sampling=Sampling(logprobs=True, token_ids=True)).generated == 0
 

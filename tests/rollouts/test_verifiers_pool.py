@@ -18,7 +18,7 @@ import pytest
 
 from curri.errors import InvalidParameter, VerifierFailed
 from curri.rollouts.verifiers import VerifierPool, parse_verifier
-from curri.types import Prompt
+from curri.types import Prompt, Score
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -367,6 +367,30 @@ def test_what_is_no_text_and_nothing_at_all() -> None:
 def test_settings_out_of_range(settings: dict[str, float]) -> None:
     with pytest.raises(InvalidParameter, match=next(iter(settings))):
         VerifierPool("exact", **settings)  # type: ignore[arg-type]
+
+
+class Shouting:
+    name = "shouting"
+    version = "1"
+    quick = True
+
+    def score(self, response: str, prompt: Prompt) -> Score:
+        if response == "raise":
+            raise ValueError("\x1b[2J")
+        right = float(response.isupper())
+        return Score(right, right)
+
+
+def test_an_object_of_the_users_runs_here_if_it_is_quick() -> None:
+    with VerifierPool(Shouting()) as pool:
+        scores = pool.verify([prompt()] * 3, ["YES", "raise", "no"])
+    assert [(score.status, score.solved) for score in scores][::2] == [("ok", 1), ("ok", 0)]
+    assert (scores[1].status, scores[1].detail) == ("error", r"ValueError: \x1b[2J")
+    slow = Shouting()
+    slow.quick = False
+    for wrong in (slow, 3, None):
+        with pytest.raises(InvalidParameter, match="`verifier` of `VerifierPool`"):
+            VerifierPool(wrong)  # type: ignore[arg-type]
 
 
 # ---- a verifier that fails for all -----------------------------------------------------------------------------------

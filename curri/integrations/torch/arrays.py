@@ -140,12 +140,14 @@ class ArrayBacking:
         return repeated
 
     def _remember(self, new: Rollouts) -> None:
-        for prompt, reward in zip(new.prompt_ids.tolist(), new.rewards.tolist(), strict=True):
-            number = self._rounds.round_of(prompt)
-            if number is not None:
-                self._rewards.setdefault(prompt, []).append(reward)
+        ids, group = np.unique(new.prompt_ids, return_inverse=True)
+        ends = np.cumsum(np.bincount(group, minlength=ids.size))
+        rewards = np.split(new.rewards[np.argsort(group, kind="stable")], ends[:-1])
+        for prompt, mine in zip(ids.tolist(), rewards, strict=False):  # without ids there is one empty part
+            if self._rounds.round_of(prompt) is not None:
+                self._rewards.setdefault(prompt, []).extend(mine.tolist())
             elif prompt in self._past:
-                self._past[prompt] = self._past[prompt]._replace(rewards=(*self._past[prompt].rewards, reward))
+                self._past[prompt] = self._past[prompt]._replace(rewards=(*self._past[prompt].rewards, *mine.tolist()))
 
     def resolve(
         self, prompt_ids: Ints, event: Resolution, reason: str | None, *, gathered: bool

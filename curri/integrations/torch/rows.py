@@ -34,8 +34,9 @@ class Rows:
 
     def __init__(self, prompt_ids: Ints, names: NDArray[Any]) -> None:
         self.in_order: Ints = prompt_ids
-        self._order = np.argsort(prompt_ids, kind="stable")
-        self.ids: Ints = prompt_ids[self._order]
+        ascending = bool((prompt_ids[1:] > prompt_ids[:-1]).all())
+        self._order = None if ascending else np.argsort(prompt_ids, kind="stable")
+        self.ids: Ints = prompt_ids if self._order is None else prompt_ids[self._order]
         own = names.dtype.kind == "U"
         self._names = dict(zip(names.tolist(), prompt_ids.tolist(), strict=True)) if own else None
 
@@ -48,8 +49,7 @@ class Rows:
         missing = prompt_ids[self.ids[places] != prompt_ids]
         if missing.size:
             raise UnknownPrompt(f"{missing.size} prompts have no row in the dataset: {_shown(missing)}")
-        rows: Ints = self._order[places].astype(np.int64)
-        return rows
+        return places.astype(np.int64) if self._order is None else self._order[places].astype(np.int64)
 
     def prompts(self, ids: Any) -> Ints:
         """Prompt ids from whatever the dataset's id column holds."""
@@ -63,7 +63,7 @@ class Rows:
 
     def digest(self) -> str:
         """The same for datasets with the same ids in the same rows."""
-        return hashlib.blake2b(self.ids.tobytes() + self._order.tobytes(), digest_size=16).hexdigest()
+        return hashlib.blake2b(self.in_order.tobytes(), digest_size=16).hexdigest()
 
 
 def read_ids(data_source: Any, column: str, ids: ArrayLike | None) -> NDArray[Any]:

@@ -257,7 +257,6 @@ class _Base(Sampler[ItemT_co]):
         """
         with self._stream.changed:
             self._backing.load(path)
-            self._stream.forget()
 
     def prompt_ids_of(self, rows: ArrayLike) -> Ints:
         """The prompt ids of rows of the dataset, shape of ``rows``."""
@@ -294,9 +293,9 @@ class CurriculumSampler(_Base[int]):
     times (the pattern that GRPO trainers read). It is picked when its first row is asked for. An epoch has ``rounds``
     of them, so ``len`` is ``rounds × prompts × group_size × repeats`` rows.
 
-    What was handed out stays in flight until ``tell`` or ``resolve`` settles it. Iterating anew after a loader was left
-    in the middle (also in a new process, after :meth:`load_state_dict` or with the same store) hands out first what was
-    drawn and never settled, oldest first.
+    What was handed out stays in flight until ``tell`` or ``resolve`` settles it. Whenever iteration begins (the next
+    epoch; after a loop was left in the middle; in a new process, with the same store or after :meth:`load_state_dict`),
+    what has no feedback yet is handed out first, oldest first.
 
     With ``torch.distributed`` set up, rank 0's curriculum picks for all ranks where the others hand in None; where all
     hand in a bare curriculum, these are kept equal. Every rank has to iterate and tell in step.

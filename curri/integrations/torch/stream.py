@@ -78,7 +78,6 @@ class Stream:
         self._walk = 0
         self._position = 0
         self._finished = True  # the last epoch was handed out to its end
-        self._must_repeat = True  # an iterator was left in the middle, or this process is new
         self._restored: Mapping[str, Any] | None = None
         self._again: deque[Pick] = deque()
         self._out: dict[int, set[int]] = {}
@@ -102,7 +101,7 @@ class Stream:
                         hint="one iterator at a time: the newer one hands out again what the older one had drawn",
                     )
                 if not self._again and self._position >= self._total:
-                    self._finished, self._must_repeat = True, False
+                    self._finished = True
                     return
                 chunk = self._next()
             yield chunk
@@ -115,16 +114,15 @@ class Stream:
         """Where this epoch goes on, and what was handed out before and has to come again."""
         self._backing.ready()
         self._walk += 1
-        if self._must_repeat:
-            self._out.clear()
-            self._chunk_of.clear()
-            self._again = deque(self._backing.open())
+        self._out.clear()
+        self._chunk_of.clear()
+        self._again = deque(self._backing.open())
         restored, self._restored = self._restored, None
         self._position = 0
         if restored is not None and (self._again or not restored["finished"]):
             counted = sum(len(pick) for pick in self._again if pick.round <= restored["round"])
             self._position = max(restored["position"] + restored["waiting"] - counted, 0)
-        self._finished, self._must_repeat = False, True
+        self._finished = False
 
     def _next(self) -> Chunk:
         limits, size = self._limits, 0
@@ -246,8 +244,3 @@ class Stream:
         self._backing.check(dict(state["mark"]))
         self._restored = dict(state)
         self._last_round = int(state["round"])
-        self._must_repeat = True
-
-    def forget(self) -> None:
-        """What was handed out is no longer known here: it is asked for when the next epoch begins."""
-        self._must_repeat = True

@@ -75,7 +75,7 @@ def difficulty_report(
         "where": question.where,
         "filtered": question.prompt_ids is not None,
         "group_size": {"size": question.group_size, "source": question.group_source},
-        "counts": _counts(store, question, evidence),
+        "counts": _counts(store, evidence),
         "verdicts": {"edge": edge_of_signal(question.group_size), **summary.totals()},
         "arms": summary.arms(),
         "histogram": summary.histogram(),
@@ -101,7 +101,7 @@ def difficulty_report(
     return {"headline": headline(found), "lead": lead(found), **found}
 
 
-def _counts(store: PromptStore, question: Question, evidence: Evidence) -> dict[str, Any]:
+def _counts(store: PromptStore, evidence: Evidence) -> dict[str, Any]:
     pool = evidence.pool
     n = evidence.responses[evidence.tried]
     return {

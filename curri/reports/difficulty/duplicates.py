@@ -41,7 +41,8 @@ _TEXTS = r"""
             '(?:\.(?:\s|$)|[\s"''`“”\x{2018}\x{2019}«»„…!?;:,_])+', ' ', 'g')) as text
         from prompts join asked on prompt_id = wanted_id)
     select min(prompt_id) as first, list(prompt_id) as ids, min(answer) != max(answer) as differ,
-        min(arm_id) != max(arm_id) as in_arms, list_transform(string_split(text, ' '), lambda word: hash(word)) as words,
+        min(arm_id) != max(arm_id) as in_arms,
+        list_transform(string_split(text, ' '), lambda word: hash(word)) as words,
         hash(array_to_string(list_sort(regexp_extract_all(text, '[0-9]+')), ' ')) as numbers
     from normalised group by text order by first"""
 

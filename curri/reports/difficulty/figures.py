@@ -273,7 +273,7 @@ def histogram_map(found: Mapping[str, Any]) -> Figure:
     return Figure(
         "histograms",
         "Pass rates of each arm",
-        "A row an arm, easiest at the bottom, from 0 to 100 % pass rate: the stronger the colour, the more of its prompts."
+        "A row an arm, from 0 to 100 % pass rate, easiest at the bottom: the stronger, the more of its prompts."
         + _rest(found["arms"], "prompts"),
         [
             {

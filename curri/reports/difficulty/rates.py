@@ -1,21 +1,18 @@
-r"""How pass rates are spread over the prompts of an arm, as far as few responses a prompt can tell.
+"""How pass rates are spread over the prompts of an arm, as far as few responses a prompt can tell.
 
 Each arm gets a Beta distribution of pass rates that is fitted to it (empirical Bayes), and each prompt the posterior
 that follows from it and from its own responses. Counts of prompts are sums of posterior probabilities: a prompt with
 one right answer of two counts a little everywhere, not wholly at 0.5.
-
-Probabilities of ranges are sums on a grid of x = log(p / (1 - p)), where the density p^a (1-p)^b has no poles.
 """
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from curri.estimators import expected_rate_score
+from curri.estimators import beta_below, expected_rate_score
 from curri.planning import arm_spreads
 
 if TYPE_CHECKING:
@@ -25,12 +22,6 @@ if TYPE_CHECKING:
     from curri.types import Bools, Floats, Ints
 
 __all__ = ["Posteriors", "edge_of_signal", "fit", "least_signal", "live_share"]
-
-_ROWS = 4096
-
-_X = np.arange(-40.0, 40.0001, 0.08)
-_LOG_P = -np.logaddexp(0.0, -_X)
-_LOG_Q = -np.logaddexp(0.0, _X)
 
 
 def least_signal(group_size: int) -> float:
@@ -92,26 +83,9 @@ class Posteriors:
             rows: prompts.
         """
         pairs, place = np.unique(np.column_stack([self.a[rows], self.b[rows]]), axis=0, return_inverse=True)
-        inner = np.array([math.log(edge / (1.0 - edge)) for edge in edges[1:-1]])
-        found = np.empty((len(pairs), len(edges) - 1))
-        for first in range(0, len(pairs), _ROWS):
-            part = pairs[first : first + _ROWS]
-            found[first : first + _ROWS] = np.diff(_cumulated(part[:, 0], part[:, 1], inner), axis=1)
-        return np.asarray(found[place.reshape(-1)])
-
-
-def _cumulated(a: Floats, b: Floats, inner: Floats) -> Floats:
-    """P(x <= edge), with 0 in front and 1 at the end; between grid points the sum is straight."""
-    logs = np.outer(a, _LOG_P) + np.outer(b, _LOG_Q)
-    weights = np.exp(logs - logs.max(axis=1, keepdims=True))
-    sums = np.cumsum((weights[:, 1:] + weights[:, :-1]) / 2.0, axis=1)
-    sums = np.concatenate([np.zeros((len(a), 1)), sums], axis=1)
-    at = (inner - _X[0]) / (_X[1] - _X[0])
-    left = np.floor(at).astype(np.int64)
-    share = at - left
-    inside = (sums[:, left] * (1.0 - share) + sums[:, left + 1] * share) / sums[:, -1:]
-    ends = np.zeros((len(a), 1)), np.ones((len(a), 1))
-    return np.concatenate([ends[0], inside, ends[1]], axis=1)
+        inner = [beta_below(pairs[:, 0], pairs[:, 1], edge) for edge in edges[1:-1]]
+        below = np.column_stack([np.zeros(len(pairs)), *inner, np.ones(len(pairs))])
+        return np.asarray(np.maximum(np.diff(below, axis=1), 0.0)[place.reshape(-1)])
 
 
 def fit(evidence: Evidence) -> Posteriors:

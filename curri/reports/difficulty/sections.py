@@ -573,8 +573,8 @@ def _appendix(report: Mapping[str, Any]) -> Iterator[Block]:
         )
     )
     yield Text(
-        "Pass rates: each arm has the Beta distribution that makes its rollouts most likely (as in “curri plan”), and a "
-        "prompt's own responses update it. Chance of signal: 1 minus the beta-binomial probability that all "
+        "Pass rates: each arm has the Beta distribution that makes its rollouts most likely (as in “curri plan”), and "
+        "a prompt's own responses update it. Chance of signal: 1 minus the beta-binomial probability that all "
         "responses of a group are alike; where answers are partly right or only rewarded, a Dirichlet distribution "
         "over the values of the reward takes its place. “curri estimate” starts every prompt from a uniform prior "
         "instead, so its expected shares differ."

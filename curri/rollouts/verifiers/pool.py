@@ -6,19 +6,19 @@ import math
 import os
 import threading
 from collections import Counter
-from typing import TYPE_CHECKING, Final, Self
+from typing import TYPE_CHECKING, Final, Self, cast
 
 from curri.errors import InvalidParameter, VerifierFailed
-from curri.rollouts.verifiers.base import OptionVerifier, failed
+from curri.rollouts.verifiers.base import failed
 from curri.rollouts.verifiers.process import GRACE, Crew, Settings
 from curri.rollouts.verifiers.scoring import NO_TEXT, Round
-from curri.rollouts.verifiers.specification import Weighted, parse_verifier
+from curri.rollouts.verifiers.specification import parse_verifier
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from types import TracebackType
 
-    from curri.types import Prompt, Score, ScoreStatus
+    from curri.types import Prompt, Score, ScoreStatus, Verifier
 
 TIME_LIMIT: Final = 10.0
 MEMORY_LIMIT: Final = 2 << 30
@@ -41,7 +41,8 @@ class VerifierPool:
     child, which starts processes of its own.
 
     Args:
-        verifier: a specification (see ``parse_verifier``), several, or what that function gives.
+        verifier: a specification (see ``parse_verifier``), several, what that function gives, or an object of yours
+            that is ``quick``.
         workers: processes; by default one a core, at most 4.
         time_limit: seconds for one response, in (0, inf).
         memory_limit: bytes that a process may take beyond those it takes once the verifier is loaded (address space,
@@ -61,7 +62,7 @@ class VerifierPool:
 
     def __init__(
         self,
-        verifier: str | Sequence[str] | OptionVerifier | Weighted,
+        verifier: str | Sequence[str] | Verifier,
         *,
         workers: int | None = None,
         time_limit: float = TIME_LIMIT,
@@ -76,7 +77,7 @@ class VerifierPool:
                 raise InvalidParameter(f"`{name}` of `VerifierPool` must be a float in (0, inf); got {value!r}")
         if memory_limit is not None and (not isinstance(memory_limit, int) or memory_limit < 1):
             raise InvalidParameter(f"`memory_limit` of `VerifierPool` must be a count of bytes; got {memory_limit!r}")
-        self.verifier = verifier if isinstance(verifier, (OptionVerifier, Weighted)) else parse_verifier(verifier)
+        self.verifier = _usable(verifier)
         self.name = self.verifier.name
         self.version = self.verifier.version
         self.counts: Counter[ScoreStatus] = Counter()
@@ -179,3 +180,22 @@ class VerifierPool:
         if self._owner != os.getpid():
             self._crew.leave()
             self._lock, self._owner = threading.Lock(), os.getpid()
+
+
+def _usable(verifier: str | Sequence[str] | Verifier) -> Verifier:
+    """A verifier that can be run here, or in a process that knows no more of it than its name.
+
+    Raises:
+        InvalidParameter: it is neither.
+    """
+    if isinstance(verifier, (str, list, tuple)):
+        return parse_verifier(verifier)
+    if not all(hasattr(verifier, part) for part in ("name", "version", "quick", "score")):
+        raise InvalidParameter(f"`verifier` of `VerifierPool` must be a specification or a verifier; got {verifier!r}")
+    given = cast("Verifier", verifier)
+    if not given.quick and type(given).__module__.partition(".")[0] != "curri":
+        raise InvalidParameter(
+            f"`verifier` of `VerifierPool` must be quick to be an object of yours; got {given!r}",
+            hint="give a function by name, so that its process can import it: python:my_rewards:score",
+        )
+    return given

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import runpy
 import signal
 import subprocess
 import sys
@@ -60,12 +61,12 @@ def steps(sampler: CurriculumSampler, stream: Iterator[int], size: int, numbers:
 # ---- with a store ----------------------------------------------------------------------------------------------------
 
 
-def run_job(folder: Path, first: int, last: int, when: str) -> int:
-    command = [sys.executable, str(HERE / "killed_job.py"), str(folder), str(first), str(last), when]
+def killed(folder: Path, last: int) -> None:
+    """Train in another process, which is killed with batch ``last`` in hand."""
+    command = [sys.executable, str(HERE / "killed_job.py"), str(folder), str(last)]
     environment = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
     done = subprocess.run(command, capture_output=True, text=True, timeout=90, env=environment, check=False)
-    assert done.returncode in {0, -signal.SIGKILL}, done.stderr[-3000:]
-    return done.returncode
+    assert done.returncode == -signal.SIGKILL, done.stderr[-3000:]
 
 
 def new_store(folder: Path) -> Path:
@@ -80,13 +81,14 @@ def trained(folder: Path) -> list[list[int]]:
     return [json.loads(line) for line in (folder / "trained.jsonl").read_text().splitlines()]
 
 
-def test_killed_twice_mid_prefetch_the_picks_are_those_of_a_run_never_killed(tmp_path: Path) -> None:
-    """SIGKILL, two workers, four batches drawn ahead."""
+def test_killed_mid_prefetch_the_picks_are_those_of_a_run_never_killed(tmp_path: Path) -> None:
+    """SIGKILL with a batch in hand and four more drawn by two workers."""
+    train = runpy.run_path(str(HERE / "killed_job.py"))["train"]
     whole, broken = new_store(tmp_path / "whole"), new_store(tmp_path / "broken")
-    assert run_job(whole, 0, 9, "end") == 0
-    assert run_job(broken, 0, 3, "in hand") == -signal.SIGKILL
-    assert run_job(broken, 3, 5, "told") == -signal.SIGKILL
-    assert run_job(broken, 6, 9, "end") == 0
+    train(whole, first=0, last=9)
+    killed(broken, 4)
+    assert len(trained(broken)) == 4
+    train(broken, first=4, last=9)
     assert trained(broken) == trained(whole)
     with curri.open_store(broken / "p.duckdb") as store:
         assert len(store.rollouts) == 10 * 8
@@ -230,7 +232,7 @@ def test_one_half_of_a_checkpoint_is_refused(tmp_path: Path) -> None:
     state = sampler.state_dict()
     sampler.save(tmp_path / "arrays")
     position_only = CurriculumSampler(ROWS, ucb(), prompts=3)
-    with pytest.raises(StateMismatch, match="the sampler's state is of draw 4 .* the arrays here are of draw 0"):
+    with pytest.raises(StateMismatch, match=r"the sampler's state is of draw 4 .* the arrays here are of draw 0"):
         position_only.load_state_dict(state)
     next(iter(position_only))  # nothing was changed
     arrays_only = CurriculumSampler(ROWS, ucb(), prompts=3)
@@ -287,9 +289,10 @@ def test_an_epoch_that_ended_is_followed_by_a_whole_one(tmp_path: Path, told: bo
     resumed = CurriculumSampler(ROWS, ucb(), prompts=3, rounds=4)
     resumed.load(tmp_path / "arrays")
     resumed.load_state_dict(sampler.state_dict())
-    assert len(list(resumed)) == 12
-    assert (list(resumed) == rows) is False
-    assert len(list(sampler)) == 12, "what was handed out to the end of an epoch is not handed out again here"
+    for each in (resumed, sampler):
+        following = list(each)
+        assert len(following) == 12
+        assert (following == rows) is not told, "what has no feedback when an epoch begins comes again"
 
 
 # ---- loaders that replay ---------------------------------------------------------------------------------------------
