@@ -3,6 +3,7 @@
 PYTHON  ?= python3
 VENV    ?= .venv
 VENV1   ?= .venv-duckdb1
+VENVTRL ?= .venv-trl
 DUCKDB1 ?= 1.5.6
 TORCH   ?= torch
 JOBS    ?= auto
@@ -16,7 +17,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export OMP_NUM_THREADS ?= 1
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test coverage test-duckdb1 lint bench clean
+.PHONY: help demo test coverage test-duckdb1 test-trl lint bench clean
 .NOTPARALLEL:
 
 help: ## Show this list
@@ -43,6 +44,10 @@ test-duckdb1: $(VENV1)/.stamp-dev ## Run the tests that meet a store on DuckDB 1
 	@echo "==> Running the tests that meet a store with $$($(VENV1)/bin/python -c "$$SAY_VERSIONS"), in random order."
 	@$(VENV1)/bin/python -m pytest -n $(JOBS) $(STORED) $(ARGS)
 
+test-trl: $(VENVTRL)/.stamp-dev ## Train for real with TRL on the CPU: GRPO and RLOO with prompts picked by curri
+	@echo "==> Training with TRL, in an environment of its own."
+	@HF_HUB_OFFLINE=1 $(VENVTRL)/bin/python -m pytest tests/trainers/trl $(ARGS)
+
 lint: $(VENV)/.stamp-dev ## Check style, types, and which module imports which
 	@echo "==> Checking the rules of style (ruff check)."
 	@$(VENV)/bin/python -m ruff check .
@@ -60,7 +65,7 @@ bench: $(VENV)/.stamp-core ## Measure the budgets and print them as a table
 
 clean: ## Remove environments, caches, reports and the demo's output
 	@echo "==> Removing environments, caches, reports and demo/. Your stores (*.duckdb) outside demo/ stay."
-	@rm -rf $(VENV) $(VENV1) demo build dist htmlcov coverage.xml .coverage .coverage.*
+	@rm -rf $(VENV) $(VENV1) $(VENVTRL) demo build dist htmlcov coverage.xml .coverage .coverage.*
 	@rm -rf .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
 	@find . -name .git -prune -o -type d -name __pycache__ -prune -exec rm -rf {} +
 
@@ -91,7 +96,7 @@ error: the installation failed (see above). Packages come from PyPI, and one tha
 endef
 export INSTALL_FAILED
 
-$(VENV)/.stamp-venv $(VENV1)/.stamp-venv:
+$(VENV)/.stamp-venv $(VENV1)/.stamp-venv $(VENVTRL)/.stamp-venv:
 	@command -v "$(PYTHON)" >/dev/null 2>&1 || { \
 	  echo "error: there is no $(PYTHON) here; name Python 3.11 or newer: make PYTHON=python3.12 ..." >&2; exit 1; }
 	@"$(PYTHON)" -c "$$CHECK_PYTHON"
@@ -115,4 +120,11 @@ $(VENV1)/.stamp-dev: $(VENV1)/.stamp-venv pyproject.toml constraints.txt
 	@sed 's/^duckdb==.*/duckdb==$(DUCKDB1)/' constraints.txt > $(VENV1)/constraints.txt
 	@$(VENV1)/bin/python -m pip install -qq -c $(VENV1)/constraints.txt -e ".[test]" || { echo "$$INSTALL_FAILED" >&2; exit 1; }
 	@$(VENV1)/bin/python -c 'import duckdb, sys; sys.exit(duckdb.__version__ != "$(DUCKDB1)" and "error: DuckDB is " + duckdb.__version__)'
+	@touch $@
+
+$(VENVTRL)/.stamp-dev: $(VENVTRL)/.stamp-venv pyproject.toml constraints.txt
+	@echo "==> Installing PyTorch, TRL 1.16.0 and curri into $(VENVTRL) (first time: some minutes)."
+	@$(VENVTRL)/bin/python -m pip install -qq -c constraints.txt $(TORCH) || { echo "$$INSTALL_FAILED" >&2; exit 1; }
+	@$(VENVTRL)/bin/python -m pip install -qq -c constraints.txt "trl==1.16.0" "accelerate==1.15.0" -e ".[test,trl]" \
+	  || { echo "$$INSTALL_FAILED" >&2; exit 1; }
 	@touch $@

@@ -11,7 +11,7 @@ from importlib import import_module
 
 from benchmarks.table import render
 
-NAMES = ("picker", "strategies", "scheduling", "rollouts", "startup")
+NAMES = ("picker", "strategies", "scheduling", "rollouts", "startup", "integrations", "report")
 
 
 def main() -> int:

@@ -60,6 +60,7 @@ MAX_METADATA = 1 << 20
 _FATAL = (MissingExtra, EngineError, VerifierFailed)
 """What the next parent would meet as well."""
 
+_TOLD = ("creator", "operation", "seed", "step", "model", "weight_version", "checked")
 _EXAMPLES = 5
 _SHOWN = 200
 
@@ -311,9 +312,7 @@ class _Evolution:
         made = self._made_before(parent_ids) if self.skip_made else {}
         for step in range(steps):
             self._go_past(made, lines, step, each)
-            ready = [
-                line for line in lines if (line.root, step) not in made and self._may_go_on(line, each)
-            ]
+            ready = [line for line in lines if (line.root, step) not in made and self._may_go_on(line, each)]
             offers = self._offers(ready, each, step)
             candidates: list[_Candidate] = []
             for line, offered in zip(ready, offers, strict=True):
@@ -493,6 +492,26 @@ class _Evolution:
         self._rejected[reason] += count
         if sum(example[1] == reason for example in self._examples) < _EXAMPLES:
             self._examples.append((line.current.prompt_id, reason, _shown(detail)))
+
+
+def ancestry(store: PromptStore, prompt_id: int) -> list[dict[str, Any]]:
+    """A prompt and those it was made of, the original first: ids, generations, texts and how each was made.
+
+    Entries have ``prompt_id``, ``generation``, ``prompt`` (text or messages) and, where the prompt was made by a
+    creator, ``creator``, ``operation``, ``seed``, ``step`` and, where the creator told, ``model`` and ``checked``.
+
+    Raises:
+        UnknownPrompt: there is no such prompt.
+    """
+    line = np.array(store.prompts.ancestry(prompt_id)[::-1], dtype=np.int64)
+    entries = []
+    for prompt, origin in zip(store.texts.fetch(line), store.prompts.origins(line), strict=True):
+        made = prompt.metadata.get("evolution")
+        kept = {name: made[name] for name in _TOLD if name in made} if isinstance(made, Mapping) else {}
+        entries.append(
+            {"prompt_id": prompt.prompt_id, "generation": origin.generation, "prompt": prompt.prompt, **kept}
+        )
+    return entries
 
 
 def _check_whole(name: str, value: object, low: int, *, optional: bool) -> None:

@@ -12,10 +12,12 @@ name, and :func:`plugin_faults` says why.
 from __future__ import annotations
 
 from importlib import import_module
-from importlib.metadata import EntryPoint, entry_points
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from curri.errors import InvalidParameter, unknown_name
+
+if TYPE_CHECKING:
+    from importlib.metadata import EntryPoint
 
 ENTRY_POINT_GROUP = "curri.strategies"
 
@@ -90,6 +92,8 @@ def _plugins() -> dict[str, list[EntryPoint]]:
 
 def _offers() -> dict[str, list[EntryPoint]]:
     """Name → who offers it. A package that stands on the path twice counts once."""
+    from importlib.metadata import entry_points
+
     found: dict[str, dict[tuple[str, str], EntryPoint]] = {}
     for point in entry_points(group=ENTRY_POINT_GROUP):
         found.setdefault(point.name, {}).setdefault((point.value, _package(point)), point)

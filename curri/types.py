@@ -357,6 +357,10 @@ class Verifier(Protocol):
         ...
 
 
+_NAMED = ("n", "temperature", "top_p", "max_tokens", "stop", "seed", "logprobs")
+"""Parameters of sampling that have a place of their own."""
+
+
 @dataclass(frozen=True, slots=True)
 class Sampling:
     """How responses are drawn. All but ``logprobs`` and ``token_ids`` is part of what a stored response is known by.
@@ -393,6 +397,7 @@ class Sampling:
             ("max_tokens", f"an integer in [1, {LARGEST_COUNT}]", 1 <= self.max_tokens <= LARGEST_COUNT),
             ("seed", "an integer >= 0", self.seed >= 0),
             ("stop", "texts that are not empty", all(self.stop)),
+            ("other", f"parameters besides {', '.join(_NAMED)}", not any(name in _NAMED for name in self.other)),
         )
         for name, allowed, fine in ranges:
             if not fine:

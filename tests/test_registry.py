@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.metadata
 import subprocess
 import sys
 from importlib.metadata import EntryPoint
@@ -32,7 +33,7 @@ def install(monkeypatch: pytest.MonkeyPatch, *points: EntryPoint) -> list[Any]:
         scans.append(wanted)
         return points
 
-    monkeypatch.setattr(registry, "entry_points", found)
+    monkeypatch.setattr(importlib.metadata, "entry_points", found)
     return scans
 
 

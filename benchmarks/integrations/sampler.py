@@ -129,7 +129,9 @@ def _stored(size: int, repeats: int) -> Row:
         commits = _commits(Path(folder) / "bare.duckdb")
         ours, base = _times(_step(sampler), lambda: next(commits), repeats)
         commits.close()
-    return Row("integrations", f"ucb with a store of {size:,}: sampler step : durable commit of a row", ours, base, "≤ 10")
+    return Row(
+        "integrations", f"ucb with a store of {size:,}: sampler step : durable commit of a row", ours, base, "≤ 10"
+    )
 
 
 def _commits(path: Path) -> Iterator[None]:

@@ -6,8 +6,10 @@ import argparse
 import json
 import os
 import platform
+import resource
 import sys
 import time
+from concurrent.futures import ProcessPoolExecutor
 from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -37,13 +39,15 @@ def main() -> int:
     parser.add_argument(
         "--from", type=Path, metavar="FILE", dest="stored", help="show a file of figures, measure nothing"
     )
+    parser.add_argument("--jobs", type=int, default=2, metavar="N", help="processes at a time, of one thread each (2)")
     parser.add_argument(
         "--write", action="store_true", help="put results.json, the picture and the tables into this folder"
     )
     given = parser.parse_args()
-    result = (
-        json.loads(given.stored.read_text(encoding="utf-8")) if given.stored else measure(given.data, quick=given.quick)
-    )
+    if given.stored:
+        result = json.loads(given.stored.read_text(encoding="utf-8"))
+    else:
+        result = measure(given.data, quick=given.quick, jobs=given.jobs)
     print("\n\n".join(each.text() for each in shown(result)))
     for path in [given.json, RESULT if given.write else None]:
         if path is not None:
@@ -56,35 +60,35 @@ def main() -> int:
     return 0 if all(goal.holds for goal in goals(result)) else 1
 
 
-def measure(folder: Path | None, *, quick: bool) -> dict[str, Any]:
+def measure(folder: Path | None, *, quick: bool, jobs: int) -> dict[str, Any]:
     """Everything the data allow, as plain JSON."""
     from benchmarks.mixtures import data, regmix, simulated, table2
 
-    start, used = time.perf_counter(), time.process_time()
-    if folder is None:
-        _say("no --data DIR: the public tables are left out")
-    else:
-        _say("MoDoMoDo's Table 2 and RegMix …")
-    tables = None if folder is None else table2.measure(data.modomodo(folder))
-    split = None if folder is None else regmix.measure(data.regmix(folder), quick=quick)
-    _say("simulated runs …")
-    family = simulated.measure(quick=quick)
+    start, used = time.perf_counter(), _cpu_seconds()
+    tables = "the public tables are left out: no --data DIR" if folder is None else "MoDoMoDo's Table 2, RegMix"
+    print(f"{tables}; simulated runs …", file=sys.stderr, flush=True)
+    with ProcessPoolExecutor(jobs) as pool:
+        modomodo = None if folder is None else pool.submit(table2.measure, data.modomodo(folder))
+        split = None if folder is None else regmix.ask(pool, data.regmix(folder), quick=quick)
+        family = simulated.measure(pool, quick=quick)
+        public = {"table2": modomodo and modomodo.result(), "regmix": split and split.result()}
     return {
         "sources": list(data.SOURCES),
         "quick": quick,
         "python": platform.python_version(),
         "packages": {name: _version(name) for name in PACKAGES},
         "cpus": os.cpu_count(),
+        "jobs": jobs,
         "seconds": round(time.perf_counter() - start),
-        "cpu_seconds": round(time.process_time() - used),
-        "table2": tables,
-        "regmix": split,
+        "cpu_seconds": round(_cpu_seconds() - used),
+        **public,
         "simulated": family,
     }
 
 
-def _say(words: str) -> None:
-    print(words, file=sys.stderr, flush=True)
+def _cpu_seconds() -> float:
+    """Of this process and of those it started and that have ended."""
+    return time.process_time() + sum(resource.getrusage(resource.RUSAGE_CHILDREN)[:2])
 
 
 def _version(name: str) -> str | None:
@@ -101,8 +105,8 @@ def shown(result: dict[str, Any]) -> list[Shown]:
 
     packages = ", ".join(f"{name} {version}" for name, version in result["packages"].items() if version)
     took = (
-        f"{'Quick run: ' if result['quick'] else ''}{result['seconds']:,} s, {result['cpu_seconds']:,} s of CPU time, one "
-        f"thread; {result['cpus']} CPUs, Python {result['python']}, {packages}."
+        f"{'Quick run: ' if result['quick'] else ''}{result['seconds']:,} s, {result['cpu_seconds']:,} s of CPU time, "
+        f"{result['jobs']} processes of one thread; {result['cpus']} CPUs, Python {result['python']}, {packages}."
     )
     found = [Shown("Measured", notes=[took]), *goals.shown(result)]
     found += table2.shown(result["table2"]) if result["table2"] else []

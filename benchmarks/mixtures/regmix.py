@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -14,6 +14,8 @@ from curri.errors import InvalidData, MissingExtra
 from curri.mixtures.surrogates import QuadraticLeastSquares
 
 if TYPE_CHECKING:
+    from concurrent.futures import Executor, Future
+
     from benchmarks.mixtures.data import RegMix
 
 ALL = ("best", "lightgbm", "gp", "gp-shrunk", "gp-ard", "loglinear", "exponential", "olmix", "quadratic")
@@ -23,15 +25,30 @@ FEW = (18, 36, 54, 96, 192)
 ONE = "pile_cc"
 
 
-def measure(data: RegMix, *, quick: bool) -> dict[str, Any]:
-    """All figures; None for what is not defined."""
-    names = SHORT if quick else (*ALL, *PLAIN)
-    sizes = (18, 54) if quick else FEW
-    return {
-        "official": {name: _tried(data, name, len(data.train)) for name in names},
-        "few": {name: {str(n): _tried(data, name, n) for n in sizes} for name in names},
-        "search": None if quick else _search(data),
-    }
+class Asked(NamedTuple):
+    """What is being measured."""
+
+    official: dict[str, Future[dict[str, Any]]]
+    few: dict[str, dict[str, Future[dict[str, Any]]]]
+    search: Future[dict[str, Any]] | None
+
+    def result(self) -> dict[str, Any]:
+        """All figures; None for what is not defined."""
+        return {
+            "official": {name: each.result() for name, each in self.official.items()},
+            "few": {name: {n: each.result() for n, each in sizes.items()} for name, sizes in self.few.items()},
+            "search": self.search and self.search.result(),
+        }
+
+
+def ask(pool: Executor, data: RegMix, *, quick: bool) -> Asked:
+    """Measure in the pool's processes."""
+    names, sizes = (SHORT, (18, 54)) if quick else ((*ALL, *PLAIN), FEW)
+    return Asked(
+        {name: pool.submit(_tried, data, name, len(data.train)) for name in names},
+        {name: {str(n): pool.submit(_tried, data, name, n) for n in sizes} for name in names},
+        None if quick else pool.submit(_search, data),
+    )
 
 
 def _tried(data: RegMix, name: str, n: int) -> dict[str, Any]:
@@ -166,9 +183,9 @@ def _searched(result: dict[str, Any]) -> Shown:
         numbers = [f"{row[key]:.3f}" for key in ("best_measured", "gain", "threshold")]
         rows.append([row["loss"], row["source"], *numbers, f"{row['distance']:.2f}", mix])
     note = (
-        f"All of it, fits included, took {result['seconds']:.0f} s ({result['cpu_seconds']:.0f} s of CPU time). Lower is "
-        "better; gain: predicted, on the best measured mixture; the candidate is recommended where its gain exceeds the "
-        "larger of the noise of a run and its own uncertainty."
+        f"All of it, fits included, took {result['seconds']:.0f} s ({result['cpu_seconds']:.0f} s of CPU time). Lower "
+        "is better; gain: predicted, on the best measured mixture; the candidate is recommended where its gain exceeds "
+        "the larger of the noise of a run and its own uncertainty."
     )
     return Shown("RegMix, 512 rows: what is recommended for each loss", heads, rows, [note])
 

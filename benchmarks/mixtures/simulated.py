@@ -13,10 +13,12 @@ from curri.errors import InvalidData, MissingExtra
 from curri.mixtures.optimise import maximise
 
 if TYPE_CHECKING:
+    from concurrent.futures import Executor
+
     from curri.types import Floats
 
 ARMS, TASKS, PROMPTS = 6, 3, 4_000.0
-SIZES = (12, 24, 48, 96, 192)
+SIZES = (12, 24, 48, 96)
 NOISES = (0.005, 0.02)
 MAIN = ("best", "lightgbm")
 OTHERS = ("gp", "gp-ard", "loglinear", "linear", "quadratic", "quadratic-ols", "exponential")
@@ -119,12 +121,19 @@ def regrets(name: str, seeds: int, sizes: tuple[int, ...], noise: float) -> Floa
     return found
 
 
-def measure(*, quick: bool) -> dict[str, Any]:
+def measure(pool: Executor, *, quick: bool) -> dict[str, Any]:
     """Regrets of every surrogate at every noise, number of runs and seed; None where it needs more runs."""
     sizes, seeds, others = (SIZES[:2], 3, ()) if quick else (SIZES, SEEDS, OTHERS)
     noises: dict[str, Any] = {}
-    for noise in NOISES[-1:] if quick else NOISES:
-        found = {name: regrets(name, seeds if name in MAIN else FEWER, sizes, noise) for name in (*MAIN, *others)}
+    asked = {
+        noise: {
+            name: pool.submit(regrets, name, seeds if name in MAIN else FEWER, sizes, noise)
+            for name in (*MAIN, *others)
+        }
+        for noise in (NOISES[-1:] if quick else NOISES)
+    }
+    for noise, by_name in asked.items():
+        found = {name: each.result() for name, each in by_name.items()}
         default = found[MAIN[0]]
         assert default is not None
         surrogates = {
@@ -153,12 +162,9 @@ def _table(result: dict[str, Any], noise: str) -> Shown:
     part = result["noises"][noise]
     rows = []
     for name, found in part["surrogates"].items():
-        for what in ("guarded", "predicted"):
-            rows.append([f"{name}, {what}", _seeds(found[what]), *[_cell(row) for row in found[what]]])
-        if name == MAIN[0]:
-            for what in ("guarded", "predicted"):
-                fewer = [None if row is None else row[:FEWER] for row in found[what]]
-                rows.append([f"{name}, {what}", _seeds(fewer), *[_cell(row) for row in fewer]])
+        rows += _rows(name, found)
+        if name == MAIN[0] and len(result["seeds"]) > FEWER:  # beside those that have fewer seeds
+            rows += _rows(name, {what: [row and row[:FEWER] for row in each] for what, each in found.items()})
     others = (("best score among the runs", "measured"), ("the paper's Algorithm 4", "paper"), ("uniform", "uniform"))
     rows += [[what, _seeds(part[key]), *[_cell(row) for row in part[key]]] for what, key in others]
     title = f"Simulated RLVR, {result['arms']} arms, {result['tasks']} tasks, noise {noise} a run and task"
@@ -167,6 +173,10 @@ def _table(result: dict[str, Any], noise: str) -> Shown:
         "by number of runs, an eighth of them replicates. Seeds from 0."
     )
     return Shown(title, ["chosen by", "seeds", *[f"{n} runs" for n in result["sizes"]]], rows, [note, *_guard(part)])
+
+
+def _rows(name: str, found: dict[str, list[list[float] | None]]) -> list[list[str]]:
+    return [[f"{name}, {what}", _seeds(each), *[_cell(row) for row in each]] for what, each in found.items()]
 
 
 def _guard(part: dict[str, Any]) -> list[str]:
@@ -182,10 +192,11 @@ def _guard(part: dict[str, Any]) -> list[str]:
         loses = [ours - theirs for ours, theirs in pairs if ours > theirs + 1e-9]
         most = f", at most by {100 * max(loses):.2f}" if loses else ""
         worse[what] = f"{len(loses)} of {len(pairs)}{most}"
-    return [
-        f"Worse than the run with the best score: `{MAIN[0]}` guarded in {worse['guarded']} points; its best candidate "
-        f"whatever the guard says in {worse['predicted']}."
-    ]
+    words = (
+        f"Worse than the run with the best score: `{MAIN[0]}` guarded in {worse['guarded']}, its best candidate "
+        f"whatever the guard says in {worse['predicted']} (seeds and numbers of runs together)."
+    )
+    return [words]
 
 
 def _seeds(rows: list[list[float] | None]) -> str:

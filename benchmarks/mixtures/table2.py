@@ -126,14 +126,15 @@ def shown(result: dict[str, Any]) -> list[Shown]:
     apart = twins["first"] - twins["second"]
     reasons = [f"{row['target']}: {row['reason']}" for row in result["seeds"] if row["surrogate"] == "best"]
     why = (
-        f"Why: the best seed run, without COCO, has Out-Score {twins['first']:.4f}; No1 Abal, {twins['distance']:.3f} away "
-        f"in total variation by its derived weights, has {twins['second']:.4f}. One run each: the difference of "
+        f"Why: the best seed run, without COCO, has Out-Score {twins['first']:.4f}; No1 Abal, {twins['distance']:.3f} "
+        f"away in total variation by its derived weights, has {twins['second']:.4f}. One run each: the difference of "
         f"{apart:.4f} is run-to-run noise nearly as large as the paper's headline of {HEADLINE:.4f}."
     )
     paper = result["paper"]
     rows = [[name, _mix(weights)] for name, weights in paper["heuristics"].items()]
     rows.append(["Algorithm 4", f"{_mix(paper['search'])}, predicted {paper['predicted']:.3f}"])
     splits = ", ".join(f"{value:.3g}" for value in paper["test_r2"])
+    kept = f"Algorithm 4 keeps the best of its five fits by R² on their own test rows: {splits}."
     return [
         Shown(
             f"MoDoMoDo's Table 2: {result['rows']} rows",
@@ -148,10 +149,7 @@ def shown(result: dict[str, Any]) -> list[Shown]:
             "The paper's own ways, on the 11 seed rows",
             ["method", " ".join(DATASETS)],
             rows,
-            [
-                "alpha_single = 1; the paper does not print it. Algorithm 4 keeps the best of its five fits by R² on "
-                f"their own test rows: {splits}."
-            ],
+            [f"alpha_single = 1; the paper does not print it. {kept}"],
         ),
     ]
 
@@ -172,7 +170,7 @@ def _table(title: str, rows: list[dict[str, Any]], notes: list[str] | None = Non
         ]
         for row in rows
     ]
-    note = "gain: of the best candidate on the best measured mixture, ± its deviation; noise: of one run, by the surrogate."
+    note = "gain: of the best candidate on the best measured mixture, ± its deviation; noise: of one run, by the fit."
     return Shown(title, heads, lines, [note, *(notes or [])])
 
 

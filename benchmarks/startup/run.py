@@ -7,6 +7,7 @@ import sys
 import tempfile
 from pathlib import Path
 
+from benchmarks.startup import select
 from benchmarks.table import Row, timed
 
 HEAVY = ("numpy", "duckdb", "polars", "pyarrow", "torch", "scipy", "sklearn", "datasets")
@@ -36,7 +37,8 @@ def run(*, quick: bool = False) -> list[Row]:
             for _ in range(3 if quick else 15)
         ]
     ours, base = zip(*times, strict=True)
-    return [Row("startup", "curri --help : a typer program with one command", ours, base, "≤ 2.5")]
+    help_ = Row("startup", "curri --help : a typer program with one command", ours, base, "≤ 2.5")
+    return [help_, *select.rows(quick=quick)]
 
 
 def imported(code: str) -> list[str]:

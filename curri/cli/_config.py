@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 SHARED = ("store", "run", "consumer")
 """Options that may stand at the top of the file, for all commands that have them."""
 
-NAMED = ("cap", "column", "floor", "param", "prior", "sizes", "target")
+NAMED = ("cap", "column", "engine-option", "floor", "param", "prior", "sampling", "sizes", "target")
 """Options whose values are NAME=VALUE, which may be a table in the file."""
 
 _NOT_IN_FILES = ("config", "debug", "help", "json", "show-config", "version")

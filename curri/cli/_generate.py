@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from curri.cli._group import EXIT_PARTLY
+from curri.cli._group import EXIT_PARTLY, EXIT_REFUSED
 from curri.cli._options import DEFAULT_STORE, DebugOption, JsonOption, StoreOption, opened
 from curri.cli._output import count, document, progress, say, table
 from curri.cli._where import WhereOption, matching
@@ -22,7 +22,6 @@ if TYPE_CHECKING:
     from curri.store import PromptStore
     from curri.types import Engine, Ints
 
-_ENGINES = ("openai", "vllm", "simulated")
 _ADAPTIVE = "reinforce-ada"
 _GROUP_SIZE = {None: 8, _ADAPTIVE: 4}
 
@@ -223,12 +222,12 @@ def generate(
     A response is known by prompt, model, weight version, sampling settings, verifier and number: asking for 8 where 5
     are there generates 3, and another verifier scores what is there. Stopped in any way, the same command goes on.
     """
-    from curri.rollouts import VerifierPool
+    from curri.rollouts import ENGINES, VerifierPool
     from curri.rollouts import generate as run
     from curri.types import Sampling
 
-    if engine not in _ENGINES:
-        raise typer.BadParameter(f"--engine must be one of {', '.join(_ENGINES)}; got {engine}")
+    if engine not in ENGINES:
+        raise typer.BadParameter(f"--engine must be one of {', '.join(ENGINES)}; got {engine}")
     given = {
         "url": url,
         "concurrency": concurrency,
@@ -281,14 +280,14 @@ def generate(
     else:
         _tell(report)
     if not report.complete:
-        raise typer.Exit(EXIT_PARTLY)
+        raise typer.Exit(EXIT_PARTLY if report.cached or report.generated else EXIT_REFUSED)
 
 
 # ---- what was asked for ---------------------------------------------------------------------------------------------
 
 
-def _engine(engine: str, model: str, given: dict[str, Any]) -> Engine:
-    """The engine; options that are not its own are refused."""
+def _engine(engine: str, model: str, given: dict[str, Any], flag: str = "--engine") -> Engine:
+    """The engine that an option, ``flag``, has named; options that are not its own are refused."""
     from curri.rollouts import OpenAIEngine, SimulatedEngine, VLLMEngine
 
     own = {
@@ -299,7 +298,7 @@ def _engine(engine: str, model: str, given: dict[str, Any]) -> Engine:
     for name in {name for names in own.values() for name in names} - set(own[engine]):
         if given[name]:
             option = {"options": "engine-option", "tensor_parallel_size": "tensor-parallel"}.get(name, name)
-            raise typer.BadParameter(f"--{option.replace('_', '-')} has no meaning for --engine {engine}")
+            raise typer.BadParameter(f"--{option.replace('_', '-')} has no meaning for {flag} {engine}")
     mine = {name: given[name] for name in own[engine] if given[name] is not None and name not in ("url", "options")}
     options = given["options"] if "options" in own[engine] else {}
     shared = {name: given[name] for name in ("label", "api")}
@@ -311,7 +310,7 @@ def _engine(engine: str, model: str, given: dict[str, Any]) -> Engine:
     except TypeError as error:
         raise typer.BadParameter(f"--engine-option: {error}") from None
     if not given["url"]:
-        raise typer.BadParameter("--engine openai needs --url, such as --url http://localhost:8000/v1")
+        raise typer.BadParameter(f"{flag} openai needs --url, such as --url http://localhost:8000/v1")
     return OpenAIEngine(model, given["url"], **shared, **mine)
 
 

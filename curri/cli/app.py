@@ -13,6 +13,7 @@ from curri.cli import (
     demo,
     doctor,
     estimate,
+    evolve,
     explain,
     export,
     ingest,
@@ -60,6 +61,7 @@ app.command("estimate", rich_help_panel=_STORE)(estimate.estimate)
 app.command("plan", rich_help_panel=_STORE)(plan.plan)
 app.command("report", rich_help_panel=_STORE)(report.report)
 app.add_typer(prompts.app, name="prompts", rich_help_panel=_STORE)
+app.command("evolve", rich_help_panel=_STORE)(evolve.evolve)
 app.command("export", rich_help_panel=_STORE)(export.export)
 app.add_typer(store.app, name="store", rich_help_panel=_STORE)
 app.command("select", rich_help_panel=_ROUND)(select.select)

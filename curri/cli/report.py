@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from curri.cli import _completion
 from curri.cli._options import DEFAULT_STORE, DebugOption, JsonOption, ModelOption, StoreOption, opened
 from curri.cli._output import progress
 from curri.cli._reports import ReportFormatOption, ReportOutputOption, deliver, report_format
@@ -19,7 +20,11 @@ def report(
     model: ModelOption = None,
     run: Annotated[
         str | None,
-        typer.Option("--run", help="Report on what this run was told, in place of a model's rollouts."),
+        typer.Option(
+            "--run",
+            help="Report on what this run was told, in place of a model's rollouts.",
+            autocompletion=_completion.run_names,
+        ),
     ] = None,
     group_size: Annotated[
         int | None,

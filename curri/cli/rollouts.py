@@ -207,10 +207,12 @@ def stats(store: StoreOption = DEFAULT_STORE, as_json: JsonOption = False, debug
 
 
 def _tell_settings(found: list[dict[str, Any]]) -> None:
-    """The sampling settings, where there are several of one model."""
-    models = [row["model"] for row in found]
+    """The sampling settings, of models that have several."""
+    settings: dict[str, set[str]] = {}
     for row in found:
-        if row["settings"] and models.count(row["model"]) > 1:
+        settings.setdefault(row["model"], set()).add(row["settings"])
+    for row in found:
+        if row["responses"] and len(settings[row["model"]]) > 1:
             say(f"  {row['model']} ({row['responses']:,}): {row['settings']}")
 
 

@@ -9,7 +9,7 @@ import typer
 
 from curri.cli import _completion
 from curri.cli._options import DEFAULT_STORE, DebugOption, JsonOption, ModelOption, StoreOption, opened
-from curri.cli._output import count, progress, say, write_line
+from curri.cli._output import count, document, progress, say, table, write_line
 from curri.cli._reports import ReportFormatOption, deliver, report_format
 
 if TYPE_CHECKING:
@@ -17,12 +17,14 @@ if TYPE_CHECKING:
 
     from curri.reports.blocks import Cell
     from curri.simulation.records import Records
-    from curri.simulation.replay_summary import ReplaySettings
 
 
 def simulate(
     replay: Annotated[
         bool, typer.Option("--replay", help="Replay recorded pass rates, which do not react to what is picked.")
+    ] = False,
+    show_fit: Annotated[
+        bool, typer.Option("--show-fit", help="Show how like a recorded run the simulated learner is.")
     ] = False,
     strategy: Annotated[
         str | None,
@@ -53,6 +55,7 @@ def simulate(
     run: Annotated[
         str | None, typer.Option("--run", help="Replay what this run was told.", autocompletion=_completion.run_names)
     ] = None,
+    prompts: Annotated[int, typer.Option("--prompts", min=5, help="Prompts of the simulated learner's pool.")] = 1200,
     steps: Annotated[int, typer.Option("--steps", min=1, help="Steps of each run.")] = 500,
     batch: Annotated[int, typer.Option("--batch", min=1, help="Prompts of a step.")] = 64,
     group_size: Annotated[
@@ -61,7 +64,7 @@ def simulate(
     ] = None,
     seeds: Annotated[int, typer.Option("--seeds", min=1, help="Runs of each strategy.")] = 10,
     window: Annotated[
-        int, typer.Option("--window", min=1, help="Visits that the moving average spans; an odd number.")
+        int, typer.Option("--window", min=1, help="With --replay: visits that the moving average spans; odd.")
     ] = 9,
     least_visits: Annotated[
         int, typer.Option("--least-visits", min=1, help="Prompts with fewer recorded visits are left out.")
@@ -79,32 +82,38 @@ def simulate(
 ) -> None:
     """Compare strategies before spending a GPU-hour.
 
-    With --replay, on the pass rates of a run that is recorded in a store or a file.
+    With --replay, on the pass rates of a run that is recorded in a store or a file; without, on a simulated learner
+    that reacts to what it is trained on, which says nothing about real models.
     """
     from curri.simulation.parallel import cores
-    from curri.simulation.replay_summary import ReplaySettings
 
-    if not replay:
-        raise typer.BadParameter("say what to simulate: --replay, on recorded pass rates")
-    _check(curves, prior, model, run, window)
-    names = None if strategy is None else tuple(dict.fromkeys(word.strip() for word in strategy.split(",")))
-    settings = ReplaySettings(
-        strategies=names,
-        parameters=_parameters(names, parameter or []),
-        steps=steps,
-        batch=batch,
-        group_size=group_size,
-        seeds=seeds,
-        window=window,
-        jobs=cores() if jobs is None else jobs,
-    )
     kind = report_format(format, output)
-    records = _from_file(curves, prior, least_visits) if curves else _from_store(store, model, run, least_visits)
-    found = _replayed(records, settings, quiet=as_json)
+    if show_fit:
+        _show_fit(as_json=as_json)
+        return
+    names = None if strategy is None else tuple(dict.fromkeys(word.strip() for word in strategy.split(",")))
+    how: dict[str, Any] = {
+        "strategies": names,
+        "parameters": _parameters(names, parameter or []),
+        "steps": steps,
+        "batch": batch,
+        "seeds": seeds,
+        "jobs": cores() if jobs is None else jobs,
+    }
+    if replay:
+        _check(curves, prior, model, run, window)
+        records = _from_file(curves, prior, least_visits) if curves else _from_store(store, model, run, least_visits)
+        found = _replayed(records, {**how, "group_size": group_size, "window": window}, quiet=as_json)
+    else:
+        if strategy is None or any(each is not None for each in (curves, prior, model, run)):
+            raise typer.BadParameter(
+                "--replay replays a record; without it, name strategies to compare with --strategy"
+            )
+        found = _compared({**how, "group_size": group_size or 8, "prompts": prompts}, quiet=as_json)
     if output is not None or as_json:
         deliver(found, kind, output, as_json=as_json)
     if not as_json and str(output) != "-":
-        _show(found)
+        _show(found) if replay else _show_comparison(found)
 
 
 def _check(curves: Path | None, prior: Path | None, model: str | None, run: str | None, window: int) -> None:
@@ -161,12 +170,53 @@ def _from_store(store: Path, model: str | None, run: str | None, least_visits: i
         return stored_counts(opened_store, name, least_visits=least_visits)
 
 
-def _replayed(records: Records, settings: ReplaySettings, *, quiet: bool) -> dict[str, Any]:
+def _replayed(records: Records, how: Mapping[str, Any], *, quiet: bool) -> dict[str, Any]:
     from curri.reports.replay import replay_report
-    from curri.simulation.replay_summary import replay_document
+    from curri.simulation.replay_summary import ReplaySettings, replay_document
 
     with progress("replay", quiet=quiet) as update:
-        return replay_report(replay_document(records, settings, tell=update))
+        return replay_report(replay_document(records, ReplaySettings(**how), tell=update))
+
+
+def _compared(how: Mapping[str, Any], *, quiet: bool) -> dict[str, Any]:
+    from curri.reports.comparison import comparison_report
+    from curri.simulation.comparison import ComparisonSettings, comparison_document
+
+    with progress("simulate", quiet=quiet) as update:
+        return comparison_report(comparison_document(ComparisonSettings(**how), tell=update))
+
+
+def _show_comparison(found: Mapping[str, Any]) -> None:
+    from curri.reports.comparison import HEADINGS, LIMITS, comparison_cells
+
+    for line in _aligned(HEADINGS, [comparison_cells(row) for row in found["strategies"]]):
+        write_line(line)
+    say(*(f"left out: {name}, which {why}" for name, why in found["left_out"].items()))
+    say(LIMITS)
+
+
+def _show_fit(*, as_json: bool) -> None:
+    from curri.simulation.comparison import fit_document
+
+    found = fit_document()
+    if as_json:
+        document(found)
+        return
+    recorded, simulated = found["recorded"], found["simulated"]
+    rows: list[list[Any]] = []
+    for key, name in (("first", "first groups"), ("last", "last five groups")):
+        for place, word in enumerate(("all wrong", "live", "all right")):
+            rows.append([f"{name}, {word}", recorded[key][place], simulated[key][place]])
+    rows += [
+        [f"prior of first visits, {word}", recorded["prior"][i], simulated["prior"][i]] for i, word in enumerate("ab")
+    ]
+    rows.append(["drift of a pass rate in a visit", recorded["drift"], simulated["drift"]])
+    for arm, (early, late) in recorded["mass"].items():
+        rows.append([f"mean |advantage|, {arm}, first visits", early, simulated["mass"][arm][0]])
+        rows.append([f"mean |advantage|, {arm}, last visits", late, simulated["mass"][arm][1]])
+    for line in table(["figure", "recorded", "simulated"], [[a, round(b, 3), round(c, 3)] for a, b, c in rows]):
+        write_line(line)
+    say("recorded: a GRPO run of 1,209 prompts; simulated: the learner after 500 steps of 128 prompts, drawn in epochs")
 
 
 def _show(found: Mapping[str, Any]) -> None:

@@ -14,8 +14,11 @@ from curri.errors import InvalidParameter, PoolExhausted
 from curri.estimators import group_informativeness, informativeness_weights, topic_blend
 from curri.parameters import choice, integer, real
 from curri.selectors import WeightedPicker, uniform_rows, weighted_without_replacement
+from curri.types import prompt_id_array
 
 if TYPE_CHECKING:
+    from numpy.typing import ArrayLike
+
     from curri.curricula.evidence import Evidence
     from curri.selectors import DrawMethod
     from curri.state import State

@@ -7,7 +7,17 @@ import re
 from typing import TYPE_CHECKING, Self
 
 from curri.errors import InvalidData
-from curri.exchange.jsonl import MAX_LINE, JsonLines, Row, is_standard, opened_twice, parse, parsed_row, refuse_binary
+from curri.exchange.jsonl import (
+    BEGINNING,
+    MAX_LINE,
+    JsonLines,
+    Row,
+    is_standard,
+    opened_twice,
+    parse,
+    parsed_row,
+    refuse_binary,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -207,7 +217,9 @@ def open_json(path: str | os.PathLike[str]) -> Rows:
 
 
 def _opened(stream: BinaryIO, path: str | os.PathLike[str], name: str) -> Rows:
-    scanner = _Scanner(stream, 3 if stream.read(3) == b"\xef\xbb\xbf" else 0)  # a byte order mark is no part of it
+    start = stream.read(BEGINNING)
+    refuse_binary(start, name)
+    scanner = _Scanner(stream, 3 if start.startswith(b"\xef\xbb\xbf") else 0)  # a byte order mark is no part of it
     first = scanner.peek()
     if first == b"[":
         return JsonArray(stream, name, scanner.place)
@@ -221,11 +233,7 @@ def _opened(stream: BinaryIO, path: str | os.PathLike[str], name: str) -> Rows:
 
 def _no_json(stream: BinaryIO, name: str) -> InvalidData:
     stream.seek(0)
-    start = stream.read(40)
-    try:
-        refuse_binary(start, name)
-    except InvalidData as error:
-        return error
+    start = stream.read(BEGINNING)
     if not start.strip():
         return InvalidData(f"{name} is empty", hint="a JSON file without rows holds []")
     shown = start.decode(errors="backslashreplace").strip()[:20]

@@ -29,7 +29,9 @@ TOO_DEEP = "not usable: lists and objects are nested too deeply"
 UTF16 = "convert it first: iconv -f UTF-16 -t UTF-8 FILE"
 
 _GZIP = b"\x1f\x8b"
-_BEGINNING = 40
+BEGINNING = 40
+"""Bytes that tell what kind of file it is."""
+
 _SHOWN = 400
 _SKIP = 1 << 20
 
@@ -135,7 +137,7 @@ class JsonLines:
             number += 1
             self.bytes_read += len(line)
             if number == 1:
-                refuse_binary(line[:_BEGINNING], self.name)
+                refuse_binary(line[:BEGINNING], self.name)
             if len(line) > self._max_line and not line.endswith(b"\n"):
                 yield Row(number, None, f"longer than {self._max_line} bytes", line[: 4 * _SHOWN])
                 self._skip_line()

@@ -167,7 +167,7 @@ def constraints(
     around = near if centres is None else checked_mixtures(centres, owner="centres", arms=len(arms))
     if around is None:
         raise InvalidParameter("`radius` needs mixtures to measure from: `centres` or a `prior`")
-    # The mixture within the bounds that is nearest to a centre, in the Euclidean sense, is nearest in total variation too.
+    # The mixture within the bounds that is nearest to a centre in the Euclidean sense is so in total variation too.
     anchors = project(around, lower, upper)
     apart = _paired(anchors, around, metric)
     near_enough = apart <= radius + _SLACK

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
@@ -92,6 +92,11 @@ class Recommendation:
     threshold: float
     quality: Quality
     reason: str
+    _measured: _Measured = field(repr=False)
+
+    def compare(self, weights: Floats) -> list[Candidate]:
+        """Any mixtures, shape (R, m), against the best measured one, as candidates are."""
+        return self._measured.describe(np.atleast_2d(weights))
 
 
 def candidates(
@@ -175,6 +180,7 @@ def recommend(
         threshold=threshold,
         quality=base.quality,
         reason=_reason(base, best, wins=wins),
+        _measured=base,
     )
 
 

@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 __all__ = ["Runs", "distinct_rows"]
 
 _SHOWN = 5
-LARGEST = 1e100
-"""Of scores: sums of their squares must stay finite."""
+LARGEST = 1e70
+"""Of scores: sums of squares of their squares must stay finite."""
 _EXACT = 1e-9
 _WORTH_TELLING = 1e-5
 _DECIMALS = 7
@@ -45,7 +45,7 @@ class Runs:
 
     Raises:
         InvalidData: names repeat, shapes differ, a weight is negative or no number, a row's sum is outside 0.99 to
-            1.01 (the row is named), a score is beyond 1e100, a standard error is negative.
+            1.01 (the row is named), a score is beyond 1e70, a standard error is negative.
 
     Example:
         >>> runs = Runs(["math", "code"], [[1, 0], [0, 1], [0.5, 0.5], [0.5, 0.5]], {"score": [0.2, 0.3, 0.4, 0.44]})
@@ -212,7 +212,7 @@ def _scores(name: str, values: ArrayLike, names: tuple[str, ...]) -> Floats:
     wrong = np.abs(column) > LARGEST
     if wrong.any():
         row = int(np.flatnonzero(wrong)[0])
-        what = "infinite" if np.isinf(column[row]) else f"{column[row]:g}, beyond the {LARGEST:g} that can be squared"
+        what = "infinite" if np.isinf(column[row]) else f"{column[row]:g}, beyond the {LARGEST:g} that is the limit"
         raise InvalidData(f'the score of "{names[row]}" in "{name}" is {what}')
     return _frozen(column)
 

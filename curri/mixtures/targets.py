@@ -24,6 +24,7 @@ _TOKEN = re.compile(
     )""",
     re.VERBOSE,
 )
+_LABEL = re.compile(r"\s*(\w(?:[\w .:-]*[\w.])?)\s*=")
 _MEAN = re.compile(r"\bmean\(\s*([^()\"']*\*[^()\"']*?)\s*\)")
 _GRAMMAR = 'such as `total=0.5*lisa+0.3*sat`, `gap="in score"-"out score"`, `(a+b+c)/3` or `mean(loss_*)`'
 
@@ -73,11 +74,11 @@ def _in_quotes(name: str) -> str:
 def parse_target(text: str, known: Iterable[str], *, lower: bool = False) -> Target:
     """A target from ``name=0.5*a+0.3*b``, or from the name of a column.
 
-    The right side is a sum of terms: an optional coefficient and ``*``, then a name or a sum in brackets, then perhaps
-    ``*`` or ``/`` and a number. A name that starts with a letter may stand as it is; where two fit, as in ``a-b`` with
-    a column of that name, the longer is meant. Any name may go in single or double quotes, with a backslash before a
-    quote or a backslash in it. ``mean(loss_*)`` is the mean of the columns that fit, the star standing for anything. A
-    text that is the whole name of a column is that column, whatever it consists of.
+    The name may hold blanks and hyphens. The right side is a sum of terms: an optional coefficient and ``*``, then a
+    name or a sum in brackets, then perhaps ``*`` or ``/`` and a number. A name that starts with a letter may stand as
+    it is; where two fit, as in ``a-b`` with a column of that name, the longer is meant. Any name may go in single or
+    double quotes, with a backslash before a quote or a backslash in it. ``mean(loss_*)`` is the mean of columns that
+    fit, the star standing for anything. A text that is the whole name of a column is that column, whatever it is.
 
     Args:
         text: the target.
@@ -98,8 +99,12 @@ def parse_target(text: str, known: Iterable[str], *, lower: bool = False) -> Tar
     columns = list(known)
     if text.strip() in columns:
         return Target(text.strip(), {text.strip(): 1.0}, lower)
-    reader = _Reader(_MEAN.sub(lambda match: _written_out(match[1], columns), text), columns, typed=text)
-    name = reader.label()
+    label = _LABEL.match(text)
+    if any("=" in column and text.lstrip().startswith(column) for column in columns):
+        label = None
+    formula = text if label is None else text[label.end() :]
+    reader = _Reader(_MEAN.sub(lambda match: _written_out(match[1], columns), formula), columns, typed=text)
+    name = reader.label() if label is None else label[1]
     parts = {part: value for part, value in reader.total().items() if value != 0.0}
     reader.end()
     if not parts:

@@ -213,7 +213,13 @@ def _ternary(report: Mapping[str, Any]) -> Figure:
         "Each corner is one dataset alone. Colour is the prediction, yellow being better; circles are measured runs "
         "in the colour of their score; the star is the recommended mixture.",
         [
-            _in_triangle(found["weights"], grid, {"symbol": "hexagon2", "size": 23, "color": found["mean"], **colours}),
+            # Cells end at the edges of the triangle; dots and star on an edge are whole.
+            {
+                **_in_triangle(
+                    found["weights"], grid, {"symbol": "hexagon2", "size": 23, "color": found["mean"], **colours}
+                ),
+                "cliponaxis": True,
+            },
             _in_triangle(
                 [known[row["run"]] for row in runs],
                 measured,
@@ -235,7 +241,13 @@ def _in_triangle(rows: Sequence[Sequence[float]], texts: Sequence[str], marker: 
 
 
 def _corners(names: Sequence[str]) -> dict[str, Any]:
-    clear = {"tickformat": ".0%", "nticks": 5, "gridcolor": "rgba(0,0,0,0)", "linecolor": GREY, "layer": "below traces"}
+    clear = {
+        "showticklabels": False,
+        "ticks": "",
+        "gridcolor": "rgba(0,0,0,0)",
+        "linecolor": GREY,
+        "layer": "below traces",
+    }
     sides = {
         side: {"title": {"text": name}, **clear} for side, name in zip(("aaxis", "baxis", "caxis"), names, strict=True)
     }

@@ -83,6 +83,7 @@ def recommendation_part(study: Study) -> dict[str, Any]:
                 "reason": found.reason,
                 "guard": study.guard,
                 "threshold": found.threshold,
+                "to_beat": found.smoothed,
                 "measured_mean": found.measured_mean,
                 "measured_runs": found.measured_runs,
             },

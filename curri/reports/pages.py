@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from curri.errors import InvalidParameter
+from curri.reports.comparison import comparison_page
 from curri.reports.difficulty.sections import difficulty_page
 from curri.reports.replay import replay_page
 from curri.reports.sections import mixture_page
@@ -20,6 +21,7 @@ _PAGES = {
     "curri mixture report": mixture_page,
     "curri difficulty report": difficulty_page,
     "curri replay report": replay_page,
+    "curri comparison report": comparison_page,
 }
 
 

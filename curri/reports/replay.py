@@ -312,7 +312,7 @@ def _contact(report: Mapping[str, Any]) -> Iterator[Block]:
             fixed(found["raw_sd"], 3),
         ],
         ["best quarter after calibration", fixed(found["calibrated"], 3), fixed(found["calibrated_sd"], 3)],
-        ["best quarter, knowing the smoothed curves", fixed(found["known"], 3), None],
+        ["best quarter by the smoothed curves, which have seen these groups", fixed(found["known"], 3), None],
     ]
     yield Table(
         "Live share of recorded first groups",

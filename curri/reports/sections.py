@@ -178,8 +178,10 @@ def _candidates(report: Mapping[str, Any]) -> Iterator[Block]:
         "weights",
     )
     note = (
-        f"Intervals hold {percent(report['level'], 0).text} of single runs. Distance is the share of training "
-        "prompts that would come from another dataset than in the nearest measured mixture."
+        f"Intervals hold {percent(report['level'], 0).text} of single runs. Gains are on "
+        f"{score(target, found['to_beat'])}: what the best measured mixture counts for, between what it scored and what "
+        "is predicted for it. Distance is the share of training prompts that would come from another dataset than in the "
+        "nearest measured mixture."
     )
     yield Table("Predictions", headings, rows, note, marked=0)
     yield _all_weights(report)
@@ -204,7 +206,7 @@ def _candidate(target: Mapping[str, Any], mixture: Mapping[str, Any]) -> list[ob
     return [
         name,
         fixed(found["mean"], target["decimals"]),
-        f"{score(target, found['low'])} to {score(target, found['high'])}",
+        f"{score(target, found['low'])}\u00a0to\u00a0{score(target, found['high'])}",
         Cell(gain, found["gain"]),
         percent(mixture["distance"], 0),
         mixture["nearest"],

@@ -21,6 +21,10 @@ if TYPE_CHECKING:
 __all__ = ["Limits", "Study", "bounds", "compare_surrogates"]
 
 
+_SAME = 1e-5
+"""Weights that differ by less are the same mixture: files hold them rounded."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Limits:
     """Which mixtures may be recommended; everything by the name of the arm.
@@ -169,7 +173,19 @@ class Study:
         return self.limits.natural(self.runs.arms)
 
     def difference(self, target: Target, better: Floats, worse: Floats) -> tuple[float, float]:
-        """By how much one mixture's mean is predicted to be better than another's, and the deviation of that."""
+        """By how much one mixture's mean is predicted to be better than another's, and the deviation of that.
+
+        The best measured mixture counts as it does for the guard, by the deciding target: with a score that is part
+        prediction and part what was measured.
+        """
+        if np.allclose(better, worse, rtol=0.0, atol=_SAME):
+            return 0.0, 0.0
+        if target.name == self.deciding.name:
+            best = self.recommendation.best_measured.weights
+            for sign, mixture, other in ((1.0, better, worse), (-1.0, worse, better)):
+                if np.array_equal(other, best):
+                    (found,) = self.recommendation.compare(mixture)
+                    return sign * found.gain, found.gain_std
         means, covariance = self.fits.joint(target, np.vstack([better, worse]))
         variance = covariance[0, 0] + covariance[1, 1] - 2.0 * covariance[0, 1]
         return float(target.sign * (means[0] - means[1])), float(np.sqrt(max(variance, 0.0)))

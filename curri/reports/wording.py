@@ -26,9 +26,17 @@ def headline(report: Mapping[str, Any]) -> str:
     mix = mixture_in_words(chosen["weights"])
     if len(report["arms"]) == 1:
         return f"There is only one dataset, {report['arms'][0]}, so there is nothing to mix."
+    if _alike(target):
+        same = score(target, target["measured"]["mean"])
+        return f"All runs scored the same in {quoted(target['name'])}, {same}: nothing tells one mixture from another."
     if report["recommendation"]["source"] == "candidate":
         return f"Train on {mix}: {_predicted(report, target, chosen)}."
     return f"Stay with what was measured: {mix}{_measured(report, target)}."
+
+
+def _alike(target: Mapping[str, Any]) -> bool:
+    measured = target["measured"]
+    return bool(measured["runs"] > 1 and measured["min"] == measured["max"])
 
 
 def _predicted(report: Mapping[str, Any], target: Mapping[str, Any], chosen: Mapping[str, Any]) -> str:
@@ -63,6 +71,12 @@ def lead(report: Mapping[str, Any]) -> list[str]:
     if len(report["arms"]) == 1:
         return ["A mixture needs two datasets at least. What was measured stands below."]
     target, chosen = deciding(report), named(report, "recommended")
+    if _alike(target):
+        first = quoted(str(report["recommendation"]["run"]))
+        shown = (
+            f"The mixture shown is that of {first}, the first of the allowed ones; by this target others are as good."
+        )
+        return [f"{shown} A score that moves with the mixture is needed to choose one."]
     reason = report["recommendation"]["reason"]
     first = [reason] if "eft-out runs" in reason else [reason, trust_in_words(target)]
     second = [_noise_in_words(target)]
@@ -71,7 +85,7 @@ def lead(report: Mapping[str, Any]) -> list[str]:
             f"The mixture differs from the nearest measured one, {quoted(str(chosen['nearest']))}, in "
             f"{percent(chosen['distance'], 0).text} of the training prompts."
         )
-    elif target["measured"]["runs"] > 2:
+    elif min(each["mixtures"] for each in target["surrogates"].values()) > 2:
         second.append(
             f"The best of {target['measured']['runs']} scores is partly luck: run it again before building on it."
         )

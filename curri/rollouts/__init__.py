@@ -11,6 +11,7 @@ from curri.rollouts.generation import (
     generate,
 )
 from curri.rollouts.gym_creator import GymCreator
+from curri.rollouts.llm_creator import LLMCreator
 from curri.rollouts.verifiers import VerifierPool
 
 __all__ = [
@@ -20,6 +21,7 @@ __all__ = [
     "GenerationProgress",
     "GenerationReport",
     "GymCreator",
+    "LLMCreator",
     "OpenAIEngine",
     "SimulatedEngine",
     "VLLMEngine",

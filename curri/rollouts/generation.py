@@ -28,6 +28,7 @@ from curri.errors import (
 from curri.selectors import SuccessiveElimination, stable_hash
 from curri.store import Source
 from curri.store.cache import NewResponse, RolloutCache
+from curri.store.publisher import Publisher
 from curri.types import Request, Sampling, Score, prompt_id_array
 
 if TYPE_CHECKING:
@@ -45,6 +46,8 @@ BATCH = 1024
 _BATCH_CHARACTERS = 1 << 26
 _BATCH_SECONDS = 10.0
 _FETCHED = 4096
+_MOST_AT_ONCE = 32
+"""Responses of one request; servers have limits, and what a request gave is lost when it fails."""
 _TRIED_FIRST = 16
 _REASONS = 10
 _OTHER = "other reasons"
@@ -284,6 +287,7 @@ class _Generation:
         settings = settings_text(engine, sampling)
         self.source = Source(engine.model, engine.weight_version, settings, verifier.key)
         self.cache = RolloutCache(store, self.source)
+        self._publisher = Publisher(store)
         self.stopped: CurriError | None = None
         self._writer = ThreadPoolExecutor(max_workers=1, thread_name_prefix="curri-write")
         self._writing: Future[None] | None = None
@@ -385,6 +389,7 @@ class _Generation:
             prompts = self._store.texts.fetch(np.array([old.prompt_id for old in part], dtype=np.int64))
             scores = self._verifier.verify(prompts, [old.response for old in part])
             self._rescored += self.cache.rescore(part, scores)
+            self._publisher.when_due()
             self._unscored.update(score.status for score in scores if score.status != "ok")
             done += len(part)
             if self._progress is not None:
@@ -541,6 +546,7 @@ class _Generation:
         self._unscored.update(score.status for score in scores if score.status != "ok")
         if failure is not None:
             raise failure
+        self._publisher.when_due()
 
     def _new(self, request: Request, place: int, response: Generated) -> NewResponse:
         extras: dict[str, Any] = dict(response.extras)
@@ -579,7 +585,8 @@ def _jobs(prompt_ids: Ints, missing: Bools, first: int, rows: Ints) -> Iterator[
     for prompt_id, row in zip(prompt_ids[rows].tolist(), missing[rows], strict=True):
         edges = np.flatnonzero(np.diff(row, prepend=False, append=False))
         for start, end in edges.reshape(-1, 2).tolist():
-            yield _Job(prompt_id, first + start, end - start)
+            for part in range(start, end, _MOST_AT_ONCE):
+                yield _Job(prompt_id, first + part, min(end - part, _MOST_AT_ONCE))
 
 
 def _eliminate(work: _Generation, ids: Ints, n: int, how: Elimination) -> AdaptiveCost:

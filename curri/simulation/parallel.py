@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import multiprocessing
 import os
 import signal
@@ -44,24 +45,38 @@ def in_parallel(
             yield place, function(shared, *each)
         return
     context = multiprocessing.get_context("spawn")
-    executor = ProcessPoolExecutor(
-        min(jobs, len(arguments)), mp_context=context, initializer=_begin, initargs=(shared,)
-    )
+    n = min(jobs, len(arguments))
+    executor = ProcessPoolExecutor(n, mp_context=context, initializer=_begin, initargs=(shared,))
     try:
-        waiting = {executor.submit(_work, function, each): place for place, each in enumerate(arguments)}
+        with _deaf():
+            waiting = {executor.submit(_work, function, each): place for place, each in enumerate(arguments)}
         for done in as_completed(waiting):
             yield waiting[done], done.result()
     except BaseException:
-        processes = list((getattr(executor, "_processes", None) or {}).values())
-        executor.shutdown(wait=False, cancel_futures=True)
-        for process in processes:  # nobody wants their results any more
+        # Nobody wants their results any more. Futures are not cancelled: the executor, which sees its processes die,
+        # would trip over those.
+        for process in list((getattr(executor, "_processes", None) or {}).values()):
             process.terminate()
         raise
-    executor.shutdown()
+    finally:
+        executor.shutdown()
+
+
+@contextlib.contextmanager
+def _deaf() -> Iterator[None]:
+    """Hear Ctrl-C afterwards. Processes that are started meanwhile never hear it: it is for their caller."""
+    if not hasattr(signal, "pthread_sigmask"):  # Windows
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _begin(shared: Any) -> None:
-    """Set up a process: Ctrl-C is for the caller, and without one there is nothing to do."""
+    """Set up a process, which has nothing to do without its caller."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     _shared["value"] = shared
     threading.Thread(target=_end_with_caller, daemon=True).start()

@@ -42,6 +42,7 @@ __all__ = [
     "Entry",
     "RecordedPolicy",
     "Replayed",
+    "completed",
     "fitting",
     "heeds_prior",
     "play_all",
@@ -174,7 +175,7 @@ class _Replay(Player):
             batch=batch,
             group_size=group_size,
         )
-        super().__init__(claim, strategy(entry.strategy), _complete(entry), seed, seed)
+        super().__init__(claim, strategy(entry.strategy), completed(entry), seed, seed)
         self.entry, self.seed = entry, seed
         self._steps = curves.steps
         self._visits = np.zeros(len(pool), dtype=np.int64)
@@ -241,8 +242,8 @@ class _Replay(Player):
             self._first += ((right > 0) & (right < n)).astype(np.int64).tolist()
 
 
-def _complete(entry: Entry) -> dict[str, Any]:
-    """The parameters, with those that a replay has no choice about."""
+def completed(entry: Entry) -> dict[str, Any]:
+    """The parameters, with those that a simulation has no choice about: its responses have no texts."""
     asked = dict(entry.parameters)
     if "responses" in strategy(entry.strategy).tags:
         asked.setdefault("diversity", "none")

@@ -21,6 +21,7 @@ import numpy as np
 import pyarrow as pa
 
 from curri.errors import WriteFailed
+from curri.store.rollouts import UNSCORED
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -29,9 +30,6 @@ if TYPE_CHECKING:
     from curri.store.prompt_store import PromptStore
     from curri.store.rollouts import Source
     from curri.types import Bools, Floats, Ints, Score
-
-UNSCORED = "unscored:"
-"""Names of models under which responses without a score are kept begin with this."""
 
 COUNTERS = "cache:"
 """Keys of ``meta`` for what a source saved begin with this, followed by the source's number."""

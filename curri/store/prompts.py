@@ -313,13 +313,13 @@ class PromptTable:
         found = self._connection.arrow(
             """select prompt_id, root, step from (
                    select prompt_id, json_extract_string(metadata, '$.evolution.creator') as creator,
-                          try_cast(json_extract_string(metadata, '$.evolution.seed') as hugeint) as seed,
+                          json_extract_string(metadata, '$.evolution.seed') as seed,
                           try_cast(json_extract_string(metadata, '$.evolution.root') as bigint) as root,
                           try_cast(json_extract_string(metadata, '$.evolution.step') as bigint) as step
                    from prompts where parent_id is not null and json_valid(metadata)
                ) where creator = ? and seed = ? and step is not null and root in (select wanted from asked)
                order by prompt_id""",
-            [creator, seed],
+            [creator, str(seed)],
             asked=asked,
         )
         return [(row["prompt_id"], row["root"], row["step"]) for row in found.to_pylist()]

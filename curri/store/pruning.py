@@ -8,7 +8,8 @@ import json
 from typing import TYPE_CHECKING, Any
 
 from curri.errors import InvalidInput
-from curri.store.cache import COUNTERS, UNSCORED
+from curri.store.cache import COUNTERS
+from curri.store.rollouts import UNSCORED
 
 if TYPE_CHECKING:
     from curri.store.prompt_store import PromptStore

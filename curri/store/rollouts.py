@@ -24,6 +24,9 @@ BULK = 20_000
 RUN_MODEL = "run:"
 """Model names of rollouts told by a run begin with this."""
 
+UNSCORED = "unscored:"
+"""Model names of responses that a verifier gave no score begin with this; they are no evidence."""
+
 
 @dataclass(frozen=True, slots=True)
 class Source:
@@ -156,11 +159,11 @@ class RolloutTable:
         return known
 
     def models(self) -> dict[str, int]:
-        """Models with rollouts that no run told, and how many each has."""
-        return self._counted("run_id < 0")
+        """Models with scored rollouts that no run told, and how many each has."""
+        return self._counted(f"run_id < 0 and not starts_with(model, '{UNSCORED}')")
 
     def all_models(self) -> dict[str, int]:
-        """Models with rollouts, runs' own ("run:NAME") included, and how many each has."""
+        """Models with rollouts, runs' own ("run:NAME") and unscored ones included, and how many each has."""
         return self._counted("true")
 
     def _counted(self, condition: str) -> dict[str, int]:

@@ -190,6 +190,15 @@ class RunTable:
             [run_id, run_id],
         )
 
+    def issued(self, run_id: int, consumer: str, first_round: int) -> pa.Table:
+        """Whom a consumer was handed to train on, from a round on, settled or not: round, prompt_id, n_rollouts."""
+        return self._connection.arrow(
+            """select round, prompt_id, n_rollouts from ledger
+               where run_id = ? and consumer = ? and round >= ? and part = 0 and event = 'issued' and not probe
+               order by round, seq, rowid""",
+            [run_id, consumer, first_round],
+        )
+
     def in_flight(self, run_id: int) -> Ints:
         """Prompts that were handed out and are not settled, ascending."""
         table = self._connection.arrow(

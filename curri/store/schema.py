@@ -76,7 +76,8 @@ def version_of(connection: Connection) -> int:
 
 
 def _tables(connection: Connection) -> set[str]:
-    return {row[0] for row in connection.rows("select table_name from information_schema.tables")}
+    """Names of tables; a view in the place of one could read any file of whoever opens the store."""
+    return {row[0] for row in connection.rows("select table_name from duckdb_tables() where not internal")}
 
 
 def _version(connection: Connection, found: set[str]) -> int:
@@ -105,6 +106,18 @@ def check(connection: Connection) -> None:
         )
     if not set(TABLES) <= found:
         raise _no_store(connection)
+    _refuse_macros(connection)
+
+
+def _refuse_macros(connection: Connection) -> None:
+    """A macro takes the place of a function of that name, in our queries too, and may read files."""
+    found = connection.rows("select distinct function_name from duckdb_functions() where not internal order by 1")
+    if found:
+        names = ", ".join(row[0] for row in found[:5]) + (", …" if len(found) > 5 else "")
+        raise StoreUnreadable(
+            f"{connection.path} holds macros, which no store of curri does: {names}",
+            hint="if the store is yours, drop them: duckdb FILE -c 'drop macro NAME'",
+        )
 
 
 def refuse_newer(connection: Connection, version: int, newest: int = SCHEMA_VERSION) -> None:

@@ -20,13 +20,13 @@ if TYPE_CHECKING:
 ROOT = Path(__file__).resolve().parents[2]
 HEAVY = ("numpy", "duckdb", "polars", "pyarrow", "torch", "scipy", "sklearn", "datasets")
 COMMANDS = {
-    "init", "ingest", "priors import", "priors list", "priors use", "estimate", "plan", "report", "export",
+    "init", "ingest", "priors import", "priors list", "priors use", "estimate", "plan", "report", "evolve", "export",
     "rollouts import", "rollouts generate", "rollouts stats", "rollouts prune",
     "prompts list", "prompts retire", "prompts restore", "prompts split",
     "store info", "store check", "store repair", "store compact", "store backup", "store migrate",
     "select", "record", "explain", "strategies",
     "mix design", "mix fit", "mix optimize", "mix report",
-    "doctor", "demo",
+    "doctor", "simulate", "demo",
 }  # fmt: skip
 
 

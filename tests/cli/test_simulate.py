@@ -96,7 +96,7 @@ def test_a_store_is_replayed_by_policy_version(answer: Answer, recorded: Path) -
 
 def test_a_run_is_replayed_by_its_rounds(curri: Curri, answer: Answer, filled: Path) -> None:
     rng = np.random.default_rng(0)
-    for _ in range(4):
+    for _ in range(3):
         curri("select", "-s", "uniform", "--run", "r", "-n", "12", "--param", "group_size=4", "-o", "b.jsonl")
         batch = [json.loads(line) for line in (filled / "b.jsonl").read_text().splitlines()]
         with (filled / "a.jsonl").open("w") as stream:
@@ -105,7 +105,7 @@ def test_a_run_is_replayed_by_its_rounds(curri: Curri, answer: Answer, filled: P
                 stream.write(json.dumps({"prompt_id": row["prompt_id"], "rewards": rewards}) + "\n")
         curri("record", "a.jsonl", "--run", "r")
     found = answer("simulate", "--replay", "--run", "r", *FAST)
-    assert (found["data"]["prompts"], found["data"]["visits"], found["data"]["by"]) == (12, 48, "round")
+    assert (found["data"]["prompts"], found["data"]["visits"], found["data"]["by"]) == (12, 36, "round")
     assert found["data"]["source"] == "run:r in curri.duckdb"
 
 
@@ -153,6 +153,9 @@ def test_the_report_is_written_with_its_figures(curri: Curri, curves: str, tmp_p
     page = (tmp_path / "r.html").read_text()
     assert "Live share over the steps" in page
     assert "Groups with signal against coverage" in page
+
+
+def test_the_report_is_text_or_json_by_its_ending(curri: Curri, curves: str, tmp_path: Path) -> None:
     curri("simulate", "--replay", "--curves", curves, *FAST, "-o", "r.md")
     assert "| uniform |" in (tmp_path / "r.md").read_text()
     curri("simulate", "--replay", "--curves", curves, *FAST, "-o", "r.json")
@@ -233,3 +236,39 @@ def _wait_until(true: Callable[[], bool], seconds: float = 30.0) -> None:
     end = time.monotonic() + seconds
     while not true():
         assert time.monotonic() < end
+
+
+# ---- the learner that reacts ---------------------------------------------------------------------------------------
+
+SMALL = ("--prompts", "60", "--steps", "10", "--batch", "5", "--seeds", "2", "--jobs", "1")
+
+
+def test_strategies_are_compared_on_a_learner(curri: Curri, answer: Answer) -> None:
+    done = curri("simulate", "-s", "ucb,mopps", *SMALL)
+    assert {line.split()[0] for line in done.stdout.splitlines()[2:]} == {"uniform", "ucb", "mopps"}
+    assert "no evidence about language models" in done.stderr
+    found = answer("simulate", "-s", "mopps", "-p", "mopps.discount=0.9", *SMALL)
+    assert found["settings"]["parameters"] == {"mopps": {"discount": 0.9}}
+    assert found["settings"]["prompts"] == 60
+
+
+def test_its_report_has_the_figure(curri: Curri, tmp_path: Path) -> None:
+    pytest.importorskip("jinja2", reason="needs curri[report]")
+    pytest.importorskip("plotly", reason="needs curri[report]")
+    curri("simulate", "-s", "ucb", *SMALL, "-o", "r.html")
+    assert "What is learned against generated rollouts" in (tmp_path / "r.html").read_text()
+
+
+def test_nothing_named_is_wrong_usage(curri: Curri, curves: str) -> None:
+    assert "--strategy" in curri("simulate", code=2).output
+    assert "--replay" in curri("simulate", "-s", "ucb", "--curves", curves, code=2).output
+
+
+def test_the_fit_is_shown(curri: Curri, monkeypatch: pytest.MonkeyPatch) -> None:
+    from curri.simulation import comparison
+
+    short = comparison.fit_document(seeds=1, prompts=200, steps=20)
+    monkeypatch.setattr(comparison, "fit_document", lambda: short)
+    done = curri("simulate", "--show-fit")
+    assert "drift of a pass rate in a visit" in done.stdout
+    assert "mean |advantage|, 3 middle, last visits" in done.stdout

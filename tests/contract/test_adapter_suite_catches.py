@@ -34,7 +34,7 @@ class Fair:
         if len(set(ids)) < len(ids):
             raise InvalidData("two rows have the same id")
 
-    def check_known(self, ids: list[int | None]) -> None:
+    def check_known(self, ids: list[Any]) -> None:
         try:
             self.curriculum.pool.rows(ids)
         except UnknownPrompt:
@@ -155,7 +155,7 @@ class TakesRowsWithoutId(Fair):
     def check_ids(self, ids: list[int | None]) -> None:
         super().check_ids([i for i in ids if i is not None])
 
-    def check_known(self, ids: list[int | None]) -> None:
+    def check_known(self, ids: list[Any]) -> None:
         super().check_known([i for i in ids if i is not None])
 
 
@@ -169,7 +169,7 @@ class TakesRepeatedIds(Fair):
 class TakesUnknownIds(Fair):
     """Leaves out rows that no prompt is known for."""
 
-    def check_known(self, ids: list[int | None]) -> None:
+    def check_known(self, ids: list[Any]) -> None:
         pass
 
 
@@ -177,7 +177,7 @@ class ClosesItsEars(Fair):
     """Hears of a prompt once."""
 
     def report(self, ids: Sequence[int], rewards: Sequence[float]) -> None:
-        self.heard = getattr(self, "heard", set())
+        self.heard: set[int] = getattr(self, "heard", set())
         new = [place for place, prompt in enumerate(ids) if prompt not in self.heard]
         self.heard |= set(ids)
         self.scheduler.tell([ids[place] for place in new], [rewards[place] for place in new])

@@ -395,6 +395,17 @@ def test_greedy_parents_are_the_most_informative() -> None:
     assert told(20, sampler="greedy").parents(5).tolist() == [19, 18, 17, 16, 15]
 
 
+def test_parents_among_some() -> None:
+    eva = told(20, sampler="greedy")
+    assert eva.parents(3, among=[2, 9, 4, 1000]).tolist() == [9, 4, 2]
+    assert eva.parents(among=range(8)).tolist() == [7, 6]  # a quarter of those in question
+    assert eva.parents(among=[]).size == 0
+    with pytest.raises(PoolExhausted, match="asked for 4 parents; 3 of"):
+        eva.parents(4, among=[2, 9, 4])
+    with pytest.raises(InvalidParameter, match="`among`"):
+        eva.parents(1, among=["x"])
+
+
 def test_greedy_ties_fall_at_random() -> None:
     eva = Eva(PromptPool(range(50)), sampler="greedy")
     tell(eva, {row: [0.0, 1.0] for row in range(50)})

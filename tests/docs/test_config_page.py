@@ -49,7 +49,7 @@ def test_the_names_are_those_of_the_code() -> None:
     shared = re.findall(r"^- (.*) may stand at the top", CONFIG, re.MULTILINE)[0]
     assert tuple(re.findall(r"`(\w+)`", shared)) == SHARED
     named = CONFIG[CONFIG.index("takes NAME=VALUE") : CONFIG.index("may be a table")]
-    assert sorted(re.findall(r"`--(\w+)`", named)) == sorted(NAMED)
+    assert sorted(re.findall(r"`--([\w-]+)`", named)) == sorted(NAMED)
 
 
 def test_the_examples_without_a_store_run() -> None:

@@ -42,7 +42,6 @@ def test_rows_come_with_their_line_numbers_and_blank_lines_are_left_out(write: C
         (b"[" * 100_000, "nested too deeply"),
         (b'{"a": ' * 100_000, "nested too deeply"),
         (b"{'a': 1}", "not JSON"),
-        ('{"a": 1}'.encode("utf-16"), "not UTF-8"),
     ],
 )
 def test_a_line_that_cannot_be_used_has_a_reason_and_the_next_one_is_read(
@@ -52,6 +51,21 @@ def test_a_line_that_cannot_be_used_has_a_reason_and_the_next_one_is_read(
     assert rows[-1].value == {"good": True}
     assert [reason in row.reason for row in rows[:-1]] == [True] * (len(rows) - 1)
     assert len(rows) == (2 if line else 1)
+
+
+@pytest.mark.parametrize(
+    ("start", "said"),
+    [('{"a": 1}'.encode("utf-16"), "is not UTF-8"), ('{"a": 1}'.encode("utf-16-be"), "is not UTF-8"),
+     (b"\x1f\x8b\x08", "is compressed")],
+)  # fmt: skip
+def test_a_file_of_another_kind_is_refused_as_a_whole_a_line_of_it_alone(
+    write: Callable[..., Path], start: bytes, said: str
+) -> None:
+    with pytest.raises(InvalidData, match=said) as caught:
+        list(read_jsonl(write(start, {"good": True})))
+    assert caught.value.hint
+    good, bad, last = read_jsonl(write({"good": True}, start, {"good": True}))
+    assert (good.reason, bool(bad.reason), last.reason) == ("", True, "")
 
 
 def test_a_whole_surrogate_pair_is_a_character(write: Callable[..., Path]) -> None:

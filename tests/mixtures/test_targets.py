@@ -25,6 +25,8 @@ COLUMNS = ["lisa", "sat", "in-score", "s a t", 'quo"te', "a", "b", "a.b"]
         ("gap=in-score-a", "gap", {"in-score": 1.0, "a": -1.0}),
         ('x="quo\\"te"', "x", {'quo"te': 1.0}),
         ("'my name'=a.b", "my name", {"a.b": 1.0}),
+        ("Out-Score = 0.5*a", "Out-Score", {"a": 0.5}),
+        ("my new 2 = -a", "my new 2", {"a": -1.0}),
         ("x=a+a+b", "x", {"a": 2.0, "b": 1.0}),
         ("x=a-a+b", "x", {"b": 1.0}),
     ],

@@ -84,8 +84,8 @@ def add_groups() -> Callable[..., None]:
 def stored(tmp_path: Path) -> Iterator[Callable[..., PromptStore]]:
     """Makes a store of prompts and of responses of one model.
 
-    Prompts are (text, arm) or (text, arm, answer); groups are (prompt id, rewards) with further columns of the rollouts,
-    one value a group.
+    Prompts are (text, arm) or (text, arm, answer); groups are (prompt id, rewards) with further columns of the
+    rollouts, one value a group.
     """
     opened: list[PromptStore] = []
 
@@ -106,7 +106,7 @@ def stored(tmp_path: Path) -> Iterator[Callable[..., PromptStore]]:
         store.close()
 
 
-def _add_groups(store: PromptStore, groups: Sequence[tuple[Any, ...]], model: str) -> None:
+def _add_groups(store: PromptStore, groups: Sequence[tuple[Any, ...]], model: str = "m") -> None:
     """Store groups of responses; rewards in [0, 1] are their ``solved`` too, unless that is given."""
     columns: dict[str, list[Any]] = {}
     seen: dict[int, int] = {}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import re
+import threading
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -87,6 +88,18 @@ def test_a_server_that_gives_fewer_is_asked_for_the_rest_with_the_seeds_they_wou
     (found,) = ask(engine(server), Request(prompt(5), n=7, seed=100))
     assert texts(found) == [text_for("5 + 5 = ?", 100 + i) for i in range(7)]
     assert [body["n"] for body in server.requests] == list(range(7, 0, -most))
+
+
+def test_a_server_that_refuses_to_give_several_is_asked_for_one_at_a_time(server: Server) -> None:
+    def one_only(body: dict[str, Any], number: int) -> Reply | None:
+        return Reply(400, {"error": {"message": "n must be 1"}}) if body["n"] > 1 else None
+
+    server.behaviour = one_only
+    found = ask(engine(server, concurrency=1), *(Request(prompt(i), n=3, seed=9) for i in (1, 2)))
+    assert [texts(answered) for answered in found] == [
+        [text_for(f"{i} + {i} = ?", 9 + k) for k in range(3)] for i in (1, 2)
+    ]
+    assert [body["n"] for body in server.requests] == [3, 1, 1, 1, 1, 1, 1]
 
 
 def test_more_choices_than_asked_for_are_left_aside(server: Server) -> None:
@@ -173,7 +186,7 @@ def test_a_request_that_is_refused_is_not_sent_again(server: Server) -> None:
         return Reply(400, {"error": {"message": "too long"}}) if "2 + 2" in str(body) else None
 
     server.behaviour = refuse
-    found = ask(engine(server), *(Request(prompt(i), n=2, seed=0) for i in (1, 2, 3)))
+    found = ask(engine(server), *(Request(prompt(i), n=1, seed=0) for i in (1, 2, 3)))
     assert [answered.failure for answered in found] == ["", "the server answers with status 400: too long", ""]
     assert len(server.requests) == 3
 
@@ -289,14 +302,18 @@ def test_vllm_is_asked_for_token_ids(server: Server) -> None:
 
 
 def test_a_server_that_calls_the_limit_by_its_new_name(server: Server) -> None:
+    together = threading.Barrier(3, timeout=20)
+
     def strict(body: dict[str, Any], number: int) -> Reply | None:
+        if number < 3:
+            together.wait()
         message = "Unsupported parameter: 'max_tokens'. Use 'max_completion_tokens' instead."
         return Reply(400, {"error": {"message": message}}) if "max_tokens" in body else None
 
     server.behaviour = strict
-    found = ask(engine(server, concurrency=1), Request(prompt(1), 1, 0), Request(prompt(2), 1, 0), max_tokens=9)
-    assert [answered.failure for answered in found] == ["", ""]
-    assert [body.get("max_completion_tokens") for body in server.requests] == [None, 9, 9]
+    found = ask(engine(server, concurrency=3), *(Request(prompt(i), 2, 0) for i in range(1, 7)), max_tokens=9)
+    assert [(answered.failure, len(answered.responses)) for answered in found] == [("", 2)] * 6
+    assert [body.get("max_completion_tokens") for body in server.requests] == [None] * 3 + [9] * 6
 
 
 @pytest.mark.parametrize("api", ["chat", "completions"])
@@ -314,8 +331,6 @@ def test_log_probabilities(server: Server, api: Any) -> None:
 
 
 def test_so_many_requests_at_a_time_and_no_more(server: Server) -> None:
-    import threading
-
     together = threading.Barrier(4, timeout=20)
 
     def wait(body: dict[str, Any], number: int) -> None:
@@ -383,7 +398,7 @@ JSON = st.recursive(
 NAMES = ("index", "message", "text", "finish_reason", "token_ids", "logprobs", "content", "reasoning")
 
 
-@settings(max_examples=50, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=30, suppress_health_check=[HealthCheck.too_slow])
 @given(
     choices=st.lists(st.dictionaries(st.sampled_from(NAMES), JSON | st.dictionaries(st.sampled_from(NAMES), JSON))),
     usage=JSON | st.dictionaries(st.just("completion_tokens"), JSON),

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from curri.errors import InvalidInput, InvalidParameter, UnknownName
+from curri.errors import InvalidInput, InvalidParameter, MissingExtra, UnknownName
 from curri.rollouts.verifiers import VERIFIERS, VerifierPool, Weighted, parse_verifier
 from curri.rollouts.verifiers.extraction import boxed, last_line, marked, tagged
 from curri.rollouts.verifiers.numeric import last_number, only_number
@@ -485,6 +485,19 @@ def test_the_version_of_a_library_is_part_of_it(monkeypatch: pytest.MonkeyPatch)
     after = parse_verifier("math+gym").version
     assert before != after
     assert before.count("1.2") == 4
+
+
+@pytest.mark.parametrize("kind", ["math", "gym"])
+def test_a_missing_package_is_said_before_anything_is_scored(monkeypatch: pytest.MonkeyPatch, kind: str) -> None:
+    import importlib.metadata
+
+    def missing(name: str) -> str:
+        raise importlib.metadata.PackageNotFoundError(name)
+
+    monkeypatch.setattr(importlib.metadata, "version", missing)
+    with pytest.raises(MissingExtra, match=f"the verifier `{kind}`") as caught:
+        VerifierPool(kind)
+    assert "pip install 'curri[" in str(caught.value.hint)
 
 
 def test_the_source_of_a_users_function_is_part_of_it(tmp_path: Path) -> None:

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from curri.integrations.torch.backing import Pick
     from curri.integrations.torch.rows import Rows
     from curri.scheduler import Resolution
-    from curri.types import Bools, Ints
+    from curri.types import Bools, Floats, Ints
 
 FORMAT = 1
 REMEMBERED = 65_536
@@ -89,6 +89,10 @@ class ArrayBacking:
 
     # ---- outcomes -----------------------------------------------------------------------------------------------
 
+    def since(self, first_round: int) -> list[Pick]:
+        """Only what is open: settled rounds are not remembered, as :meth:`load` goes back to where they were."""
+        return [pick for pick in self.open() if pick.round >= first_round]
+
     def tell(self, columns: dict[str, Any], *, gathered: bool) -> tuple[Told, Ints]:
         """The same rules as ``Scheduler.tell``: before any filter; repeats change nothing; late ones are evidence."""
         given = dict(columns)
@@ -104,11 +108,12 @@ class ArrayBacking:
         new = rollouts.take(~repeated)
         self.curriculum.tell(new.with_columns(rollout_ids=None))
         self._link("tell", rollouts.prompt_ids, rollouts.rewards)
-        told = np.bincount(group[~repeated], minlength=ids.size) > 0
+        group = group[~repeated]
+        counts = np.bincount(group, minlength=ids.size)
         in_flight = np.array([found is not None for found in rounds], dtype=np.bool_)
-        self._remember(new)
+        self._remember(ids, counts, new.rewards[np.argsort(group, kind="stable")])
         closed = () if event is None else self._settle(ids[in_flight], event, reason)
-        return Told(len(new), int(repeated.sum()), ids[~in_flight & told], closed), ids
+        return Told(len(new), int(repeated.sum()), ids[~in_flight & (counts > 0)], closed), ids
 
     def _refuse_wrong_round(self, ids: Ints, rounds: Any, number: int | None) -> None:
         if number is None:
@@ -139,11 +144,10 @@ class ArrayBacking:
                     repeated[mine] = True
         return repeated
 
-    def _remember(self, new: Rollouts) -> None:
-        ids, group = np.unique(new.prompt_ids, return_inverse=True)
-        ends = np.cumsum(np.bincount(group, minlength=ids.size))
-        rewards = np.split(new.rewards[np.argsort(group, kind="stable")], ends[:-1])
-        for prompt, mine in zip(ids.tolist(), rewards, strict=False):  # without ids there is one empty part
+    def _remember(self, ids: Ints, counts: Ints, rewards: Floats) -> None:
+        """Rewards told for prompts, those of a prompt one after the other."""
+        parts = np.split(rewards, np.cumsum(counts)[:-1]) if ids.size else []
+        for prompt, mine in zip(ids.tolist(), parts, strict=True):
             if self._rounds.round_of(prompt) is not None:
                 self._rewards.setdefault(prompt, []).extend(mine.tolist())
             elif prompt in self._past:

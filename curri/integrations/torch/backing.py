@@ -64,6 +64,9 @@ class Backing(Protocol):
     def open(self) -> list[Pick]:
         """What was handed out and is not settled, oldest first."""
 
+    def since(self, first_round: int) -> list[Pick]:
+        """What was handed out from a round on, settled or not, oldest first."""
+
     def mark(self) -> dict[str, Any]:
         """Where it stands, as small JSON; costs nothing."""
 
@@ -126,6 +129,20 @@ class StoreBacking:
         rounds = OpenRounds.from_ledger(table, scheduler.curriculum.pool, run.name, scheduler.store.texts.fetch)
         return open_picks(rounds, scheduler.consumer, scheduler.curriculum)
 
+    def since(self, first_round: int) -> list[Pick]:
+        """From the ledger, round by round, as they were picked."""
+        scheduler = self.scheduler
+        table = scheduler.store.runs.issued(scheduler.run.run_id, scheduler.consumer, first_round)
+        rounds, ids, wanted = (table.column(name).to_numpy() for name in ("round", "prompt_id", "n_rollouts"))
+        group = scheduler.curriculum.group_size
+        copies = np.maximum(wanted // group, 1) if _draws_again(scheduler.curriculum) else np.ones_like(wanted)
+        picks = []
+        for number in np.unique(rounds).tolist():
+            mine = rounds == number
+            each = np.maximum(wanted[mine] // copies[mine], 1)
+            picks.append(Pick(ids[mine].astype(np.int64), each.astype(np.int64), copies[mine].astype(np.int64), number))
+        return picks
+
     def mark(self) -> dict[str, Any]:
         """Which run this is, and how far it got."""
         return {
@@ -174,10 +191,15 @@ class StoreBacking:
 
 def open_picks(rounds: Any, consumer: str, curriculum: Curriculum) -> list[Pick]:
     """The unsettled parts of rounds, oldest first."""
-    with_replacement = "replacement" in curriculum.tags or getattr(curriculum, "draw", "") == "replacement"
+    with_replacement = _draws_again(curriculum)
     picks = []
     for number, part in rounds.of_consumer(consumer):
         selection = rounds.again(number, part, consumer)
         draws = int(selection.n_rollouts.sum()) // curriculum.group_size if with_replacement else len(selection)
         picks.append(pick_of(selection, draws, curriculum.group_size))
     return picks
+
+
+def _draws_again(curriculum: Curriculum) -> bool:
+    """Whether a prompt may be drawn twice for one round."""
+    return "replacement" in curriculum.tags or getattr(curriculum, "draw", "") == "replacement"

@@ -146,6 +146,11 @@ class Authority:
         answer = self._first(lambda own: {f"{i}": _one(pick) for i, pick in enumerate(own.open())})
         return [_pick_of(answer[f"{i}"]) for i in range(len(answer) - 1)]
 
+    def since(self, first_round: int) -> list[Pick]:
+        """What rank 0 handed out from a round on."""
+        answer = self._first(lambda own: {f"{i}": _one(pick) for i, pick in enumerate(own.since(first_round))})
+        return [_pick_of(answer[f"{i}"]) for i in range(len(answer) - 1)]
+
     def mark(self) -> dict[str, Any]:
         """Where rank 0 stood after the last call; no collective."""
         return dict(self._mark)
@@ -229,6 +234,10 @@ class Replicated:
     def open(self) -> list[Pick]:
         """The same on every rank."""
         return self._own.open()
+
+    def since(self, first_round: int) -> list[Pick]:
+        """The same on every rank."""
+        return self._own.since(first_round)
 
     def mark(self) -> dict[str, Any]:
         """The same on every rank; no collective."""

@@ -77,8 +77,12 @@ def read_ids(data_source: Any, column: str, ids: ArrayLike | None) -> NDArray[An
     Raises:
         InvalidData: there is no such column, or a row has no id, or two rows have the same.
     """
-    listed = _as_array(_column(data_source, column) if ids is None else ids, column)
+    if not hasattr(data_source, "__len__"):
+        what = type(data_source).__name__
+        message = f"the dataset must have a length and be read by row; got {what}, which is read in its own order"
+        raise InvalidData(message, hint="a Hugging Face IterableDataset becomes one by `Dataset.from_list(list(it))`")
     size = len(data_source)
+    listed = _as_array(_column(data_source, column) if ids is None else ids, column)
     if listed.size != size:
         raise InvalidParameter(f"`ids` must have one entry a row, {size} in all; got {listed.size}")
     if not size:

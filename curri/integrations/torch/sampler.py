@@ -154,8 +154,10 @@ class _Base(Sampler[ItemT_co]):
             "round": round,
             "reason": reason,
         }
-        given = {name: column for name, column in columns.items() if column is not None}
         with self._stream.changed:
+            if round is None:
+                columns["round"] = self._stream.round_of(columns["prompt_ids"])
+            given = {name: column for name, column in columns.items() if column is not None}
             self._stream.tellers.add(threading.get_ident())
             told, named = self._backing.tell({**given, "resolve": resolve}, gathered=gathered)
             if resolve is not None:
@@ -236,6 +238,16 @@ class _Base(Sampler[ItemT_co]):
             self._stream.restore(state)
             self.epoch = int(state.get("epoch", 0))
 
+    def replay(self, first_round: int) -> None:
+        """Hand out again every round from ``first_round`` on, as it was picked and whether it was told or not.
+
+        For a trainer that goes back to an older checkpoint while its store went on: what was trained in between is lost
+        with the weights. Call it after :meth:`load_state_dict`. What is told again counts once where it is the same,
+        and as further evidence where it is not.
+        """
+        with self._stream.changed:
+            self._stream.replay(_count("first_round", first_round, low=0))
+
     def save(self, path: str | PathLike[str]) -> None:
         """Write what a curriculum without a store knows (arrays; no pickle) as one file, with what is not told yet.
 
@@ -301,7 +313,8 @@ class CurriculumSampler(_Base[int]):
     hand in a bare curriculum, these are kept equal. Every rank has to iterate and tell in step.
 
     Args:
-        data_source: the dataset: of Hugging Face, a :class:`PromptDataset`, or any whose rows are mappings.
+        data_source: the dataset: of Hugging Face, a :class:`PromptDataset`, or any whose rows are mappings (each
+            of which is then read once).
         curriculum: a ``curri.Scheduler`` (durable), a bare ``Curriculum``, or None on ranks where rank 0 decides. Ask
             and tell it through the sampler only.
         prompts: P, prompts of one round, ≥ 1. The loader's batch size should be a multiple of ``group_size``.

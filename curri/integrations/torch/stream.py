@@ -79,9 +79,12 @@ class Stream:
         self._position = 0
         self._finished = True  # the last epoch was handed out to its end
         self._restored: Mapping[str, Any] | None = None
+        self._replay_from: int | None = None
+        self._replayed = False
         self._again: deque[Pick] = deque()
         self._out: dict[int, set[int]] = {}
-        self._chunk_of: dict[int, int] = {}
+        self._chunks_of: dict[int, list[int]] = {}
+        self._round_of: dict[int, int | None] = {}
         self._last_round = -1
         self._chunks = self._picked = self._repeated = 0
         self.staleness = self._staleness_max = self._staleness_sum = 0
@@ -115,8 +118,10 @@ class Stream:
         self._backing.ready()
         self._walk += 1
         self._out.clear()
-        self._chunk_of.clear()
-        self._again = deque(self._backing.open())
+        self._chunks_of.clear()
+        self._round_of.clear()
+        again, self._replay_from = self._replay_from, None
+        self._again = deque(self._backing.open() if again is None else self._backing.since(again))
         restored, self._restored = self._restored, None
         self._position = 0
         if restored is not None and (self._again or not restored["finished"]):
@@ -144,7 +149,8 @@ class Stream:
         self._last_round = max(self._last_round, *(pick.round for pick in taken))
         each = [np.repeat([pick.prompt_ids, pick.n_rollouts], pick.copies, axis=1) for pick in taken]
         chunk = Chunk(*np.concatenate(each, axis=1))
-        self._hand_out(chunk.prompt_ids.tolist())
+        rounds = {pick.round for pick in taken}
+        self._hand_out(chunk.prompt_ids.tolist(), rounds.pop() if len(rounds) == 1 else None)
         return chunk
 
     def _take(self, space: int) -> Pick:
@@ -157,9 +163,11 @@ class Stream:
         self._again.appendleft(pick._replace(copies=rest))
         return pick._replace(copies=pick.copies - rest)
 
-    def _hand_out(self, prompt_ids: list[int]) -> None:
+    def _hand_out(self, prompt_ids: list[int], round_: int | None) -> None:
         self._out[self._chunks] = set(prompt_ids)
-        self._chunk_of.update(dict.fromkeys(prompt_ids, self._chunks))
+        self._round_of[self._chunks] = round_
+        for prompt in self._out[self._chunks]:
+            self._chunks_of.setdefault(prompt, []).append(self._chunks)
         self._chunks += 1
 
     # ---- staleness ----------------------------------------------------------------------------------------------
@@ -198,12 +206,25 @@ class Stream:
     def settle(self, prompt_ids: Ints) -> None:
         """Prompts that are told or resolved."""
         for prompt in np.unique(prompt_ids).tolist():
-            number = self._chunk_of.pop(prompt, None)
-            if number is not None:
-                self._out[number].discard(prompt)
-                if not self._out[number]:
-                    del self._out[number]
+            numbers = self._chunks_of.get(prompt)
+            if not numbers:
+                continue
+            number = numbers.pop(0)
+            if not numbers:
+                del self._chunks_of[prompt]
+            self._out[number].discard(prompt)
+            if not self._out[number]:
+                del self._out[number], self._round_of[number]
         self.changed.notify_all()
+
+    def round_of(self, prompt_ids: Ints) -> int | None:
+        """After :meth:`replay`: the round that these prompts were handed out for, as one may be out for two of them."""
+        if self._replayed:
+            wanted = set(prompt_ids.tolist())
+            for number, out in self._out.items():
+                if wanted <= out:
+                    return self._round_of[number]
+        return None
 
     def metrics(self) -> dict[str, float]:
         """Numbers to log, without a prefix."""
@@ -244,3 +265,7 @@ class Stream:
         self._backing.check(dict(state["mark"]))
         self._restored = dict(state)
         self._last_round = int(state["round"])
+
+    def replay(self, first_round: int) -> None:
+        """Begin the next epoch with every round from this one on, settled or not."""
+        self._replay_from, self._replayed = first_round, True

@@ -127,8 +127,7 @@ class Surrogate(ABC):
         """
         sample, rows = self._checked(weights)
         if sample.constant:
-            means, std = self._flat(len(rows))
-            return means, np.diag(std**2)
+            return self._flat(len(rows))[0], np.zeros((len(rows), len(rows)))
         return self._joint(rows)
 
     def leave_one_out(self) -> tuple[Floats, Floats]:

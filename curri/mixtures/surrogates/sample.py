@@ -20,8 +20,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Sample", "collapse"]
 
-SMALLEST = 1e-100
-"""Scores that differ by less are the same: the square of a difference must not be 0."""
+SMALLEST = 1e-70
+"""Scores that differ by less are the same: no square of a squared difference must vanish."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -15,7 +15,7 @@ from curri.reports.difficulty.coverage import calibration_of, coverage_of
 from curri.reports.difficulty.drift import drift_of
 from curri.reports.difficulty.duplicates import duplicates_of
 from curri.reports.difficulty.evidence import gather
-from curri.reports.difficulty.examples import examples_of, texts_of
+from curri.reports.difficulty.examples import contrasted, examples_of, texts_of
 from curri.reports.difficulty.rates import edge_of_signal
 from curri.reports.difficulty.summary import Summary
 from curri.reports.difficulty.waste import runs_of, signal_of
@@ -90,6 +90,8 @@ def difficulty_report(
     report["runs"] = runs_of(store, question)
     tell("looking for duplicates")
     report["duplicates"] = duplicates_of(store, evidence.pool)
+    for group in report["duplicates"]["near"]["shown"]:
+        group["texts"] = contrasted(store, group["ids"][:2])
     report["advice"] = advice_of(store, question, summary, report)
     report["prompts"] = texts_of(store, _named(report))
     report["data"] = _data(store, evidence) | {"sha256": _digest(evidence, report["runs"])}
@@ -136,9 +138,7 @@ def _shaped(evidence: Evidence) -> bool:
 def _named(report: Mapping[str, Any]) -> set[int]:
     """Ids of all prompts that the report shows."""
     found = {row["prompt_id"] for rows in report["examples"].values() for row in rows}
-    for kind in ("same", "near"):
-        found |= {group["ids"][place] for group in report["duplicates"][kind]["shown"] for place in (0, 1)}
-    return found
+    return found | {group["first"] for group in report["duplicates"]["same"]["shown"]}
 
 
 def _data(store: PromptStore, evidence: Evidence) -> dict[str, Any]:

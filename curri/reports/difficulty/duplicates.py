@@ -1,6 +1,6 @@
 """Prompts that are there more than once: the same text but for case, spaces and punctuation, or nearly the same words.
 
-Nearly the same means: the same numbers, and of the pairs of neighbouring words at least 85 % in common (Jaccard). They
+Nearly the same means: the same numbers, and of the pairs of neighbouring words at least 80 % in common (Jaccard). They
 are found by MinHash (Broder 1997) with bands (locality-sensitive hashing): the cost grows with the words, not with the
 pairs of prompts. What the hashes propose is compared exactly. Prompts with fewer than six pairs of words are left out.
 """
@@ -23,14 +23,14 @@ if TYPE_CHECKING:
 
 __all__ = ["duplicates_of"]
 
-SIMILAR = 0.85
+SIMILAR = 0.8
 SHOWN = 12
 LISTED = 900
 """Ids of one command: a filter has at most 1,000 values and 10,000 characters."""
 
 _LEAST_PAIRS = 6
-_BANDS, _ROWS = 8, 4
-_PROPOSED = 0.7
+_BANDS, _ROWS = 12, 3
+_PROPOSED = 0.6
 _CHUNK = 20_000
 _COMPARED = 20_000
 _SEED = 20_000_101
@@ -120,7 +120,7 @@ def _held(starts: Ints, pairs: Hashes, prompts: Ints) -> tuple[Hashes, Ints, Int
 
 
 def _signatures(starts: Ints, pairs: Hashes, wanted: Ints) -> NDArray[np.uint32]:
-    """The smallest of each of 32 hashes over the pairs of each wanted prompt, shape (wanted, 32)."""
+    """The smallest of each of 36 hashes over the pairs of each wanted prompt, shape (wanted, 36)."""
     rng = np.random.default_rng(_SEED)
     size = _BANDS * _ROWS
     factors = rng.integers(0, 2**63, size, dtype=np.uint64) * np.uint64(2) + np.uint64(1)

@@ -13,17 +13,18 @@ from curri.reports.blocks import visible
 from curri.reports.wording import WIDTH
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
 
     from curri.reports.difficulty.summary import Summary
     from curri.store import PromptStore
     from curri.types import Bools, Floats, Ints
 
-__all__ = ["examples_of", "texts_of"]
+__all__ = ["contrasted", "examples_of", "texts_of"]
 
 INFORMATIVE, EXTREME = 20, 10
 LONGEST = 110
 """Characters of a prompt that are shown."""
+_READ = 2000
 _SPACE = re.compile(r"[\s\x85\u2028\u2029]+")
 
 
@@ -61,18 +62,18 @@ def _row(summary: Summary, row: int) -> dict[str, Any]:
     }
 
 
-def texts_of(store: PromptStore, prompt_ids: Iterable[int]) -> dict[str, dict[str, Any]]:
+def texts_of(store: PromptStore, prompt_ids: Iterable[int], longest: int = LONGEST) -> dict[str, dict[str, Any]]:
     """Beginnings of prompts and users' own ids, by prompt id as a text; nothing in them can steer a screen."""
     wanted: Ints = np.unique(np.fromiter(prompt_ids, dtype=np.int64))
     found = store.connection.arrow(
-        """select prompt_id, case when is_chat then prompt else left(prompt, 2000) end as prompt, is_chat,
+        f"""select prompt_id, case when is_chat then prompt else left(prompt, {_READ}) end as prompt, is_chat,
                left(external_id, 200) as external_id
-           from prompts join asked on prompt_id = wanted_id order by 1""",
+           from prompts join asked on prompt_id = wanted_id order by 1""",  # noqa: S608  a number of ours
         asked=pa.table({"wanted_id": wanted}),
     )
     return {
         str(row["prompt_id"]): {
-            "text": shortened(_said(row["prompt"]) if row["is_chat"] else row["prompt"]),
+            "text": shortened(_said(row["prompt"]) if row["is_chat"] else row["prompt"], longest),
             "id": None if row["external_id"] is None else shortened(row["external_id"], 60),
         }
         for row in found.to_pylist()
@@ -87,6 +88,15 @@ def _said(chat: str) -> str:
 
 def _content(content: Any) -> str:
     return content if isinstance(content, str) else json.dumps(content, ensure_ascii=False)
+
+
+def contrasted(store: PromptStore, prompt_ids: Sequence[int]) -> list[str]:
+    """Two prompts, from shortly before the place where their texts part."""
+    texts = texts_of(store, prompt_ids, _READ)
+    first, second = (texts[str(each)]["text"] for each in prompt_ids)
+    same = next((at for at, pair in enumerate(zip(first, second, strict=False)) if pair[0] != pair[1]), 0)
+    begin = 0 if same < LONGEST // 2 else first.rfind(" ", 0, same - LONGEST // 4) + 1
+    return [("…" if begin else "") + shortened(text[begin:]) for text in (first, second)]
 
 
 def shortened(text: str, longest: int = LONGEST) -> str:

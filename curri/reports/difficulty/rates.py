@@ -8,6 +8,7 @@ one right answer of two counts a little everywhere, not wholly at 0.5.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -64,6 +65,12 @@ class Posteriors:
     prior_a: Floats
     prior_b: Floats
 
+    @cached_property
+    def distinct(self) -> tuple[Floats, Ints]:
+        """Distinct (a, b), shape (k, 2), and which of them each prompt has, shape (_P,)."""
+        pairs, place = np.unique(np.column_stack([self.a, self.b]), axis=0, return_inverse=True)
+        return pairs, place.reshape(-1).astype(np.int64)
+
     @property
     def mean(self) -> Floats:
         """Of each prompt."""
@@ -82,10 +89,10 @@ class Posteriors:
             edges: ascending; the first is taken as 0 and the last as 1.
             rows: prompts.
         """
-        pairs, place = np.unique(np.column_stack([self.a[rows], self.b[rows]]), axis=0, return_inverse=True)
+        pairs, place = self.distinct
         inner = [beta_below(pairs[:, 0], pairs[:, 1], edge) for edge in edges[1:-1]]
         below = np.column_stack([np.zeros(len(pairs)), *inner, np.ones(len(pairs))])
-        return np.asarray(np.maximum(np.diff(below, axis=1), 0.0)[place.reshape(-1)])
+        return np.asarray(np.maximum(np.diff(below, axis=1), 0.0)[place[rows]])
 
 
 def fit(evidence: Evidence) -> Posteriors:
@@ -109,8 +116,8 @@ def live_share(posteriors: Posteriors, evidence: Evidence, group_size: int) -> F
     Where every response was right or wrong: 1 - (B(a+n, b) + B(a, b+n)) / B(a, b). Elsewhere the rewards are what
     differs, and :func:`_reward_live` goes by their values.
     """
-    pairs, place = np.unique(np.column_stack([posteriors.a, posteriors.b]), axis=0, return_inverse=True)
-    live = expected_rate_score("live", pairs[:, 0], pairs[:, 1], n=group_size)[place.reshape(-1)]
+    pairs, place = posteriors.distinct
+    live = expected_rate_score("live", pairs[:, 0], pairs[:, 1], n=group_size)[place]
     other = evidence.tried & ~evidence.judged
     if other.any():
         live[other] = _reward_live(evidence, other, group_size)

@@ -106,9 +106,8 @@ def _arms(report: Mapping[str, Any]) -> Iterator[Block]:
 
 
 def _arm_table(report: Mapping[str, Any]) -> Table:
-    """Columns in which nothing stands, or nothing new, are left out."""
     arms = sorted(report["arms"], key=lambda arm: (-arm["prompts"], arm["arm"]))
-    columns = {
+    columns: dict[str, list[object]] = {
         "arm": [arm["arm"] for arm in arms],
         "prompts": [arm["prompts"] for arm in arms],
         "tried": [arm["tried"] for arm in arms],
@@ -124,19 +123,17 @@ def _arm_table(report: Mapping[str, Any]) -> Table:
         "tokens each": [fixed(arm["tokens"], 0) for arm in arms],
         "cut off": [percent(arm["truncated"]) for arm in arms],
     }
-    left_out = {
+    nothing = {
         "same reward": report["verdicts"]["flat"]["prompts"] < 0.5,
         "mean reward": all(arm["mean_reward"] == arm["pass_rate"] for arm in arms),
         "tokens each": all(arm["tokens"] is None for arm in arms),
         "cut off": not any(arm["truncated"] for arm in arms),
     }
-    kept = {name: column for name, column in columns.items() if not left_out.get(name)}
     note = (
         "“Right” is the share of right answers, “pass rate” the estimated mean over prompts; “signal” the expected "
         f"share of groups of {report['group_size']['size']} with any difference in reward."
     )
-    rows = list(zip(*kept.values(), strict=True))
-    return Table("Arms in numbers", tuple(kept), rows, note, folded=len(rows) > _FOLDED, bulk=len(rows) > _BULK)
+    return _from_columns("Arms in numbers", columns, [name for name, empty in nothing.items() if empty], note)
 
 
 def _expected(arm: Mapping[str, Any], kind: str) -> Cell:
@@ -202,26 +199,34 @@ def _waste(report: Mapping[str, Any]) -> Iterator[Block]:
         return
     yield Text(_cost(report, found))
     yield figures.signal_figure(found)
-    rows = [
-        [
-            arm["arm"],
-            arm["groups"],
-            fixed(arm["size"], 0),
-            percent(arm["dead"] / arm["groups"]),
-            arm["wrong"],
-            arm["right"],
-            arm["same"],
-            arm["responses_dead"],
-            Cell(counted(arm["tokens_dead"]), arm["tokens_dead"]) if arm["with_tokens"] else None,
-            percent(arm["tokens_dead"] / arm["tokens"]) if arm["tokens"] else None,
-        ]
-        for arm in sorted(found["arms"], key=lambda arm: (-arm["dead"], arm["arm"]))
-    ]
-    headings = ("arm", "groups", "size", "no signal", "all wrong", "all right", "same reward", "rollouts spent",
-                "tokens spent", "share of tokens")  # fmt: skip
+    arms = sorted(found["arms"], key=lambda arm: (-arm["dead"], arm["arm"]))
+    columns: dict[str, list[object]] = {
+        "arm": [arm["arm"] for arm in arms],
+        "groups": [arm["groups"] for arm in arms],
+        "size": [fixed(arm["size"], 0) for arm in arms],
+        "no signal": [percent(arm["dead"] / arm["groups"]) for arm in arms],
+        "all wrong": [arm["wrong"] for arm in arms],
+        "all right": [arm["right"] for arm in arms],
+        "same reward": [arm["same"] for arm in arms],
+        "rollouts spent": [arm["responses_dead"] for arm in arms],
+        "tokens spent": [_tokens(arm["tokens_dead"], arm["with_tokens"]) for arm in arms],
+        "share of tokens": [percent(arm["tokens_dead"] / arm["tokens"]) if arm["tokens"] else None for arm in arms],
+    }
+    left_out = [] if found["same"] else ["same reward"]
+    left_out += [] if found["with_tokens"] else ["tokens spent", "share of tokens"]
     note = "“Size” is the median. “Spent” is on groups without signal."
-    long = {"folded": len(rows) > _FOLDED, "bulk": len(rows) > _BULK}
-    yield Table("Groups without signal in numbers", headings, rows, note, **long)
+    yield _from_columns("Groups without signal in numbers", columns, left_out, note)
+
+
+def _tokens(number: int, known: int) -> Cell:
+    return Cell(counted(number), number) if known else Cell("–")
+
+
+def _from_columns(title: str, columns: Mapping[str, Sequence[object]], left_out: Sequence[str], note: str) -> Table:
+    """A table of its columns, without those in which nothing stands, or nothing new."""
+    kept = {name: column for name, column in columns.items() if name not in left_out}
+    rows = list(zip(*kept.values(), strict=True))
+    return Table(title, tuple(kept), rows, note, folded=len(rows) > _FOLDED, bulk=len(rows) > _BULK)
 
 
 def _cost(report: Mapping[str, Any], found: Mapping[str, Any]) -> str:
@@ -259,7 +264,7 @@ def _runs(report: Mapping[str, Any]) -> Iterator[Block]:
             run["wasted"],
             percent(run["wasted"] / run["groups"]) if run["groups"] else None,
             run["responses_wasted"],
-            Cell(counted(run["tokens_wasted"]), run["tokens_wasted"]) if run["with_tokens"] else None,
+            _tokens(run["tokens_wasted"], run["with_tokens"]),
             percent(run["tokens_wasted"] / run["tokens"]) if run["tokens"] else None,
         ]
         for run in runs
@@ -282,7 +287,7 @@ def _outcomes(runs: Sequence[Mapping[str, Any]]) -> Table:
             each["groups"],
             each["responses"],
             each["missing"],
-            Cell(counted(each["tokens"]), each["tokens"]) if each["with_tokens"] else None,
+            _tokens(each["tokens"], each["with_tokens"]),
         ]
         for run in runs
         for each in run["outcomes"]
@@ -299,7 +304,7 @@ def _runs_by_arm(runs: Sequence[Mapping[str, Any]]) -> Table:
             arm["groups"],
             arm["wasted"],
             percent(arm["wasted"] / arm["groups"]) if arm["groups"] else None,
-            Cell(counted(arm["tokens_wasted"]), arm["tokens_wasted"]) if arm["with_tokens"] else None,
+            _tokens(arm["tokens_wasted"], arm["with_tokens"]),
         ]
         for run in runs
         for arm in run["arms"]
@@ -521,18 +526,24 @@ def _duplicates(report: Mapping[str, Any]) -> Iterator[Block]:
     yield Bullets(tuple(items))
     if same["shown"]:
         rows = [
-            [*_group(report, group), "differ" if group["differ"] else "same", "several" if group["in_arms"] else "one"]
+            [
+                *_group(group),
+                report["prompts"][str(group["first"])]["text"],
+                "differ" if group["differ"] else "same",
+                "several" if group["in_arms"] else "one",
+            ]
             for group in same["shown"]
         ]
         yield Table("The same text", ("prompts", "prompt_id", "text", "answers", "arms"), rows, _largest(same))
     if near["shown"]:
-        rows = [[*_group(report, group), report["prompts"][str(group["ids"][1])]["text"]] for group in near["shown"]]
-        yield Table("Nearly the same words", ("prompts", "prompt_id", "text", "another one"), rows, _largest(near))
+        pairs = [[*_group(group), *group["texts"]] for group in near["shown"]]
+        note = " ".join(filter(None, ["The first two of each, from where they part.", _largest(near)]))
+        yield Table("Nearly the same words", ("prompts", "prompt_id", "text", "another one"), pairs, note)
 
 
-def _group(report: Mapping[str, Any], group: Mapping[str, Any]) -> list[object]:
+def _group(group: Mapping[str, Any]) -> list[object]:
     ids = ", ".join(map(str, group["ids"])) + (", …" if group["prompts"] > len(group["ids"]) else "")
-    return [group["prompts"], ids, report["prompts"][str(group["ids"][0])]["text"]]
+    return [group["prompts"], ids]
 
 
 def _largest(found: Mapping[str, Any]) -> str:

@@ -30,9 +30,7 @@ _REFUSES_ALL = frozenset({401, 403, 404, 405})
 _FAULTS_IN_A_ROW = 8
 """So many requests in a row that a server fails, each after all its retries, and it is given up."""
 
-_OWN_FIELDS = frozenset(
-    {"model", "n", "seed", "prompt", "messages", "stream", "temperature", "top_p", "max_tokens", "stop", "logprobs"}
-)
+_LIMIT, _NEWER_LIMIT = "max_tokens", "max_completion_tokens"
 
 
 class _Outcome(NamedTuple):
@@ -56,8 +54,9 @@ class OpenAIEngine:
     As many requests as ``concurrency`` are under way at a time. One that meets a busy or failing server (status 408,
     409, 425, 429, 5xx), a lost connection, a reply that makes no sense or none within ``timeout`` seconds is sent
     again, up to ``retries`` times, after pauses that double (or as long as the server's ``Retry-After`` says), and all
-    of it together takes at most ``deadline`` seconds. A server that gives fewer choices than asked for is asked for the
-    rest. When 8 requests in a row have failed that way, the server is given up.
+    of it together takes at most ``deadline`` seconds. When 8 requests in a row have failed that way, the server is
+    given up. A server that gives fewer choices than asked for is asked for the rest; one that refuses to give several
+    (status 400 or 422) is asked for one at a time.
 
     The key comes from the environment only. It is sent over https or to this machine; over plain http to another one
     only where ``key_variable`` names it. It is kept nowhere.
@@ -117,7 +116,8 @@ class OpenAIEngine:
         self._served = model
         self._key_variable = key_variable
         self._token_ids = False  # whether the server offers `return_token_ids`
-        self._limit_field = "max_tokens"  # or what newer servers call it
+        self.limit_field = _LIMIT  # or what newer servers call it
+        self.most = 1 << 30  # choices of one reply
 
     def __repr__(self) -> str:
         return f"OpenAIEngine({self._served!r}, {self.url!r}, api={self.api!r})"
@@ -246,16 +246,16 @@ class OpenAIEngine:
             failure, fault = str(error), error.fault
         return _Outcome(Answered(request, exchange.responses, failure), fault=fault and not exchange.responses)
 
-    def body(self, request: Request, sampling: Sampling, first: int) -> dict[str, Any]:
-        """What is sent for the responses of a request from the one numbered ``first`` on."""
+    def body(self, request: Request, sampling: Sampling, first: int, n: int) -> dict[str, Any]:
+        """What is sent for n responses of a request from the one numbered ``first`` on."""
         body: dict[str, Any] = {
             **sampling.other,
             "model": self._served,
-            "n": request.n - first,
+            "n": n,
             "seed": request.seed + first,
             "temperature": sampling.temperature,
             "top_p": sampling.top_p,
-            self._limit_field: sampling.max_tokens,
+            self.limit_field: sampling.max_tokens,
         }
         if sampling.stop:
             body["stop"] = list(sampling.stop)
@@ -268,13 +268,6 @@ class OpenAIEngine:
         if self._token_ids:
             body["return_token_ids"] = True
         return body
-
-    def take_other_limit_field(self, said: str) -> bool:
-        """Newer servers want the limit under another name; whether that was it, and it has been changed."""
-        if self._limit_field == "max_tokens" and "max_completion_tokens" in said:
-            self._limit_field = "max_completion_tokens"
-            return True
-        return False
 
     @property
     def path(self) -> str:
@@ -295,6 +288,7 @@ class _Exchange:
         self._client = client
         self._request = request
         self._sampling = sampling
+        self._single = False  # whether it is tried one response at a time
         self.responses: list[Generated] = []
         self.trouble = ""
 
@@ -326,8 +320,10 @@ class _Exchange:
         """Ask once; None if that gave responses, else the seconds that the server wants us to wait."""
         http = _http()
         engine, first = self._engine, len(self.responses)
+        n = 1 if self._single else min(self._request.n - first, engine.most)
+        limit_field = engine.limit_field
         try:
-            status, headers, content = await self._post(engine.body(self._request, self._sampling, first))
+            status, headers, content = await self._post(engine.body(self._request, self._sampling, first, n))
         except http.TimeoutException:
             self.trouble = f"no answer within {engine.timeout:g} s"
             return 0.0
@@ -342,7 +338,11 @@ class _Exchange:
             raise engine._refused(status, content)  # noqa: SLF001  same module
         if status in _TRIED_AGAIN:
             return _retry_after(headers.get("retry-after"))
-        if status == 400 and engine.take_other_limit_field(said):
+        if status == 400 and limit_field == _LIMIT and _NEWER_LIMIT in said:
+            engine.limit_field = _NEWER_LIMIT
+            return None
+        if status in (400, 422) and n > 1:
+            self._single = True
             return None
         raise _Failed(self.trouble, fault=False)
 
@@ -362,6 +362,8 @@ class _Exchange:
         except BadReply as error:
             self.trouble = self._engine._shown(error)  # noqa: SLF001  same module
             return 0.0
+        if self._single:
+            self._engine.most = 1
         return None
 
 

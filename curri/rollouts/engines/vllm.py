@@ -52,6 +52,10 @@ _ONLY_SPEED = frozenset(
 """Options of ``LLM`` that have no influence on what is drawn, but for rounding, so they are no part of the key."""
 
 
+_UNNAMED = "default"
+"""What vLLM calls weights that nobody has named."""
+
+
 class VLLMEngine:
     """Loads a model with ``vllm.LLM`` when the first response is wanted, and keeps it until ``close``.
 
@@ -161,7 +165,7 @@ class VLLMEngine:
         """Answers to a batch; where vLLM refuses it for the sake of one prompt, its halves are tried."""
         try:
             outputs = self._run(requests, sampling)
-        except (ValueError, TypeError) as error:  # a prompt that is too long, a parameter that is none
+        except _refusals() as error:  # a prompt that is too long, a parameter that is none
             if len(requests) == 1:
                 return [Answered(requests[0], [], _told(error))]
             half = len(requests) // 2
@@ -221,6 +225,7 @@ def _answer(request: Request, output: Any) -> Answered:
 def _generated(completion: Any) -> Generated:
     token_ids = tuple(int(token) for token in completion.token_ids)
     versions = [str(span.version) for span in getattr(completion, "weight_versions", None) or []]
+    versions = [version for version in versions if version != _UNNAMED]
     return Generated(
         text=completion.text,
         tokens=len(token_ids),
@@ -250,6 +255,15 @@ def _vllm() -> Any:
         message = f"the engine `vllm` needs vLLM, which cannot be imported ({error})"
         raise MissingExtra(message, hint="pip install 'curri[vllm]', or use a server: --engine openai") from error
     return vllm
+
+
+def _refusals() -> tuple[type[Exception], ...]:
+    """Errors by which vLLM refuses a request and stays well."""
+    try:
+        from vllm.exceptions import VLLMClientError
+    except ImportError:  # older ones raise ValueError
+        return ValueError, TypeError
+    return ValueError, TypeError, VLLMClientError
 
 
 def _told(error: Exception) -> str:

@@ -82,7 +82,11 @@ class VerifierPool:
         self.version = self.verifier.version
         self.counts: Counter[ScoreStatus] = Counter()
         settings = Settings(
-            verifier=self.name, seconds=float(time_limit), memory=memory_limit, start_seconds=float(start_limit)
+            verifier=self.name,
+            version=self.version,
+            seconds=float(time_limit),
+            memory=memory_limit,
+            start_seconds=float(start_limit),
         )
         self._crew = Crew(workers, settings)
         self._failing: set[int] = set()
@@ -117,7 +121,8 @@ class VerifierPool:
             responses: texts, of the same number; what is no text is "unverifiable".
 
         Raises:
-            VerifierFailed: the verifier cannot be loaded, or has failed for the first 20 responses to several prompts.
+            VerifierFailed: the verifier cannot be loaded, has changed meanwhile, or has failed for the first 20
+                responses to several prompts.
             MissingExtra: the verifier needs a package that is not installed.
         """
         if len(prompts) != len(responses):

@@ -38,12 +38,14 @@ class Settings:
 
     Attributes:
         verifier: specification.
+        version: that of the verifier when the pool was made.
         seconds: for one response.
         memory: bytes of address space beyond what it takes once loaded, or None.
         start_seconds: for loading the verifier.
     """
 
     verifier: str
+    version: str
     seconds: float
     memory: int | None
     start_seconds: float
@@ -123,6 +125,12 @@ class Worker:
         if "failed" in message:
             kind: type[CurriError] = MissingExtra if message["failed"] == MissingExtra.code else VerifierFailed
             raise kind(message["message"], hint=message["hint"])
+        if message["version"] != self._settings.version:
+            raise VerifierFailed(
+                f"the verifier {self._settings.verifier} has changed since scoring began: it was of version "
+                f"{self._settings.version}, and is of {message['version']} now",
+                hint="start anew: a changed verifier scores what is stored again, without generating",
+            )
         self.ready = True
 
     def hang_up(self) -> None:

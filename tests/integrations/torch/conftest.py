@@ -14,6 +14,8 @@ import pytest
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+collect_ignore = ["killed_job.py", "ranks_job.py"]  # started by tests, and only where torch is installed
+
 HERE = Path(__file__).parent
 ROOT = HERE.parents[2]
 

@@ -14,9 +14,10 @@ from torch.utils.data import DataLoader
 import curri
 from curri.errors import CurriError
 from curri.integrations.torch import CurriculumBatchSampler, CurriculumSampler
+from curri.testing import Setting
 
 PROMPTS, GROUP, ROUNDS = 6, 4, 8
-ROWS = [{"prompt_id": i, "name": f"q{i}"} for i in range(1, 61)]
+ROWS: Any = [{"prompt_id": i, "name": f"q{i}"} for i in range(1, 61)]
 ARMS = [f"arm{i % 3}" for i in range(60)]
 
 
@@ -41,7 +42,7 @@ def authority(folder: Path, rank: int) -> dict[str, Any]:
         store = curri.open_store(folder / "p.duckdb")
         scheduler = curri.Scheduler(store, "ucb", run="r", seed=0, temperature=0.05)
     sampler = CurriculumBatchSampler(ROWS, scheduler, id_column="name", prompts=PROMPTS, group_size=GROUP, shard=True)
-    loader = DataLoader(ROWS, batch_sampler=sampler, collate_fn=lambda rows: rows)
+    loader: Any = DataLoader(ROWS, batch_sampler=sampler, collate_fn=lambda rows: rows)
     rounds = []
     for batch in loader:
         ids = ids_of(batch)
@@ -51,6 +52,7 @@ def authority(folder: Path, rank: int) -> dict[str, Any]:
         if len(rounds) == ROUNDS:
             break
     refusals = []
+    wrong: Any
     for wrong in ({"prompt_ids": ["q999"] if rank else [], "rewards": [1.0] if rank else []},
                   {"prompt_ids": [1], "rewards": [np.nan if rank else 1.0]}):  # fmt: skip
         try:
@@ -87,12 +89,49 @@ def replicated(folder: Path, rank: int, *, alone: bool = False) -> dict[str, Any
     return {"rounds": rounds, "mine": mine, "next": again}
 
 
+def conformance(folder: Path, rank: int) -> dict[str, Any]:
+    """Rank 0 holds a bare curriculum, which is saved and restored; half of the rows is told here, half there."""
+    setting = Setting()
+
+    def made() -> CurriculumSampler:
+        curriculum = None if rank else setting.curriculum()
+        return CurriculumSampler(
+            setting.rows(), curriculum, prompts=setting.prompts, group_size=setting.group_size, shard=False
+        )
+
+    sampler, rounds, half = made(), [], setting.rows_of_batch // 2
+    stream = iter(sampler)
+    for number in range(9):
+        ids = sampler.prompt_ids_of([next(stream) for _ in range(2 * half)])
+        rounds.append(ids.tolist())
+        place = np.arange(ids.size) % setting.group_size
+        if number == 2:
+            whole = sampler.tell(ids, reward(ids, place), gathered=True)
+            assert (whole.new, whole.closed) == (ids.size, (2,))
+        elif number == 3:
+            assert sampler.resolve(ids[rank * half : (rank + 1) * half], "dropped", "stale") == (3,)
+        else:
+            share = slice(rank * half, (rank + 1) * half)
+            sampler.tell(ids[share], reward(ids, place)[share])
+        if number == 5:
+            state, metrics = sampler.state_dict(), sampler.metrics()
+            assert ("curriculum/ucb/rounds_closed" in metrics) is (rank == 0)
+            sampler.save(folder / "authority")
+            dist.barrier()
+            sampler = made()
+            sampler.load(folder / "authority")
+            sampler.load_state_dict(state)
+            stream = iter(sampler)
+    return {"rounds": rounds}
+
+
 def main() -> None:
     folder = Path(sys.argv[1])
     early = CurriculumSampler(ROWS, curriculum(), prompts=2)
     dist.init_process_group("gloo")
     rank = dist.get_rank()
     seen = {"authority": authority(folder, rank), "replicated": replicated(folder, rank)}
+    seen["conformance"] = conformance(folder, rank)
     seen["alone"] = replicated(folder, rank, alone=True)
     try:
         next(iter(early))

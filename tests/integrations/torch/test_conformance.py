@@ -47,7 +47,7 @@ class Session:
         except ValueError:
             self.stop()
             raise
-        batching = {"batch_sampler": self.sampler}
+        batching: dict[str, Any] = {"batch_sampler": self.sampler}
         if not self.batches:
             batching = {"sampler": self.sampler, "batch_size": setting.rows_of_batch}
         self.loader = self.loader_class()(rows, num_workers=self.workers, collate_fn=ids_of, **batching)

@@ -9,10 +9,13 @@ import pytest
 
 import curri
 from curri.store import NewPrompt
+from curri.testing import AdapterCase, adapter_checks
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
+
+    from curri.testing import Setting
 
 pytest.importorskip("torch")
 
@@ -57,6 +60,16 @@ def test_copies_that_hear_everything_pick_the_same(ranks: list[dict[str, Any]]) 
         groups = np.array(one["mine"][number] + other["mine"][number]).reshape(-1, GROUP)
         assert (groups == groups[:, :1]).all(), "a group mixes two prompts"
         assert groups.ravel().tolist() == ids
+
+
+def test_the_suites_check_of_ranks(ranks: list[dict[str, Any]]) -> None:
+    """Nine rounds of rank 0's bare curriculum: told in halves, told as a whole, resolved, saved and restored."""
+
+    def start(folder: Path, setting: Setting) -> Any:
+        raise NotImplementedError
+
+    case = AdapterCase("ranks", start, on_ranks=lambda *_: [rank["conformance"]["rounds"] for rank in ranks])
+    next(check for check in adapter_checks(case) if check.name == "ranks_agree")()
 
 
 def test_copies_that_hear_only_their_own_differ(ranks: list[dict[str, Any]]) -> None:

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 HERE = Path(__file__).parent
 ROOT = HERE.parents[2]
-ROWS = [{"prompt_id": 100 + i} for i in range(60)]
+ROWS: Any = [{"prompt_id": 100 + i} for i in range(60)]
 
 
 def ucb(seed: int = 0) -> curri.curricula.UCB:
@@ -143,6 +143,23 @@ def test_the_rest_of_an_epoch_is_what_is_left_of_it(store: curri.PromptStore, tm
         again._users += 1  # the fixture closes it once more
 
 
+def test_a_store_that_went_on_hands_out_again_what_the_weights_have_lost(store: curri.PromptStore) -> None:
+    """A trainer goes back two steps, to its last checkpoint."""
+    sampler = stored(store)
+    stream = iter(sampler)
+    steps(sampler, stream, 5, range(2))
+    state = sampler.state_dict()
+    lost = steps(sampler, stream, 5, range(2, 4))
+    sampler.load_state_dict(state)
+    sampler.replay(2)
+    stream = iter(sampler)
+    again = [sampler.prompt_ids_of([next(stream) for _ in range(5)]).tolist() for _ in range(3)]
+    assert again[:2] == lost
+    assert not set(again[2]) & set(np.ravel(lost).tolist())
+    told = sampler.tell(lost[0], rewards(lost[0], 2))
+    assert (told.new, told.repeated) == (0, 5)
+
+
 # ---- without a store -------------------------------------------------------------------------------------------------
 
 
@@ -185,7 +202,7 @@ def test_any_stop_without_a_store(
 
 def test_going_on_in_the_same_process_hands_out_again_what_was_left() -> None:
     sampler = CurriculumSampler(ROWS, ucb(), prompts=3, rounds=6)
-    loader = DataLoader(ROWS, sampler=sampler, batch_size=3, num_workers=2, collate_fn=ids_of)
+    loader: Any = DataLoader(ROWS, sampler=sampler, batch_size=3, num_workers=2, collate_fn=ids_of)
     first, second = [], []
     for ids in loader:
         first.append(ids.tolist())

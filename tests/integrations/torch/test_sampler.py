@@ -16,16 +16,16 @@ from curri.store import NewPrompt
 pytest.importorskip("torch")
 
 import torch
-from torch.utils.data import DataLoader, get_worker_info
+from torch.utils.data import DataLoader, Dataset
 
 from curri.integrations.torch import CurriculumBatchSampler, CurriculumSampler, TooStale
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
 N = 40
-ROWS = [{"prompt_id": 100 + i, "name": f"q{i}", "text": f"{i}?"} for i in range(N)]
+ROWS: Any = [{"prompt_id": 100 + i, "name": f"q{i}", "text": f"{i}?"} for i in range(N)]
 
 
 def ucb(ids: Any = None, **parameters: Any) -> curri.curricula.UCB:
@@ -163,6 +163,7 @@ def test_ids_that_are_not_whole_are_an_error_at_once(ids: list[Any], error: type
         ([{"prompt_id": 100}, {"id": 1}], "row 1 of the dataset has no"),
         (["text"], "hand the ids in"),
         ([], "no rows"),
+        (iter([{"prompt_id": 100}]), "must have a length"),
     ],
 )
 def test_rows_that_name_no_prompt_are_an_error_at_once(rows: list[Any], words: str) -> None:
@@ -270,7 +271,7 @@ def test_prompts_in_flight_are_not_picked_again() -> None:
 @pytest.mark.parametrize(("workers", "prefetch"), [(0, None), (1, 2), (2, 2)])
 def test_staleness_is_workers_times_prefetch(workers: int, prefetch: int | None, caplog: Any) -> None:
     sampler = CurriculumSampler(ROWS, ucb(), prompts=2, rounds=12)
-    loader = DataLoader(
+    loader: Any = DataLoader(
         ROWS, sampler=sampler, batch_size=2, num_workers=workers, prefetch_factor=prefetch, collate_fn=ids_of
     )
     ahead = workers * (prefetch or 0)
@@ -288,7 +289,7 @@ def test_staleness_is_workers_times_prefetch(workers: int, prefetch: int | None,
 def test_accelerate_looks_one_batch_ahead() -> None:
     accelerate = pytest.importorskip("accelerate")
     sampler = CurriculumSampler(ROWS, ucb(), prompts=2, rounds=6)
-    loader = DataLoader(ROWS, sampler=sampler, batch_size=2, collate_fn=ids_of)
+    loader: Any = DataLoader(ROWS, sampler=sampler, batch_size=2, collate_fn=ids_of)
     for ids in accelerate.data_loader.prepare_data_loader(loader, put_on_device=False):
         sampler.tell(ids, np.ones(ids.size))
     assert sampler.staleness == 1
@@ -296,9 +297,11 @@ def test_accelerate_looks_one_batch_ahead() -> None:
 
 def test_beyond_the_bound_it_raises() -> None:
     sampler = CurriculumSampler(ROWS, ucb(), prompts=2, max_staleness=3)
-    loader = DataLoader(ROWS, sampler=sampler, batch_size=2, num_workers=2, collate_fn=ids_of)
+    loader: Any = DataLoader(ROWS, sampler=sampler, batch_size=2, num_workers=2, collate_fn=ids_of)
+    stream = iter(loader)
     with pytest.raises(TooStale, match="`max_staleness` is 3") as caught:
-        next(iter(loader))
+        next(stream)
+    stream._shutdown_workers()  # not left to the garbage collector, which would wait for them in vain
     assert "num_workers × prefetch_factor" in str(caught.value)
 
 
@@ -355,26 +358,25 @@ def test_waiting_ends() -> None:
 # ---- guards ----------------------------------------------------------------------------------------------------------
 
 
-class Telling:
+class Telling(Dataset[str]):
     """A dataset that tells in the worker, which is wrong."""
 
-    def __init__(self, sampler: CurriculumSampler | None) -> None:
+    def __init__(self, sampler: CurriculumSampler) -> None:
         self.sampler = sampler
 
     def __len__(self) -> int:
         return N
 
     def __getitem__(self, row: int) -> str:
-        assert get_worker_info() is not None
-        assert self.sampler is not None
+        calls: list[Callable[[], object]] = [
+            lambda: self.sampler.tell([ROWS[row]["prompt_id"]], [1.0]),
+            lambda: self.sampler.resolve([ROWS[row]["prompt_id"]], "lost"),
+            lambda: next(iter(self.sampler)),
+        ]
         refusals = []
-        for call in (
-            lambda sampler: sampler.tell([ROWS[row]["prompt_id"]], [1.0]),
-            lambda sampler: sampler.resolve([ROWS[row]["prompt_id"]], "lost"),
-            lambda sampler: next(iter(sampler)),
-        ):
+        for call in calls:
             try:
-                call(self.sampler)
+                call()
             except StoreForked as error:
                 refusals.append(str(error))
         return "|".join(refusals)
