@@ -179,9 +179,9 @@ def _candidates(report: Mapping[str, Any]) -> Iterator[Block]:
     )
     note = (
         f"Intervals hold {percent(report['level'], 0).text} of single runs. Gains are on "
-        f"{score(target, found['to_beat'])}: what the best measured mixture counts for, between what it scored and what "
-        "is predicted for it. Distance is the share of training prompts that would come from another dataset than in the "
-        "nearest measured mixture."
+        f"{score(target, found['to_beat'])}: what the best measured mixture counts for, between what it scored and "
+        "what is predicted for it. Distance is the share of training prompts that would come from another dataset "
+        "than in the nearest measured mixture."
     )
     yield Table("Predictions", headings, rows, note, marked=0)
     yield _all_weights(report)
