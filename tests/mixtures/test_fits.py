@@ -183,3 +183,11 @@ def test_quadratics_add_up() -> None:
     rows = np.random.default_rng(1).dirichlet(np.ones(3), 5)
     assert a + rows @ b + ((rows @ C) * rows).sum(axis=1) == pytest.approx(fits.mean(target, rows))
     assert fit(runs(), "gp").quadratic(target) is None
+
+
+def test_progress_is_told_before_each_column() -> None:
+    told: list[tuple[int, int, str]] = []
+    scores = {"a": [1.0, 2.0, 3.0], "one": [1.0, np.nan, np.nan], "b": [3.0, 2.0, 2.0]}
+    runs = Runs(["x", "y"], [[1, 0], [0, 1], [0.5, 0.5]], scores)
+    fit(runs, "mean", progress=lambda *words: told.append(words))
+    assert told == [(0, 2, "a"), (1, 2, "b")]

@@ -13,7 +13,7 @@ pytest.importorskip("scipy", reason="needs curri[mix]")
 pytest.importorskip("jinja2", reason="needs curri[report]")
 pytest.importorskip("plotly", reason="needs curri[report]")
 
-from curri.errors import InvalidParameter, MissingExtra, UnknownName
+from curri.errors import InvalidParameter, MissingExtra
 from curri.exchange.mixture_runs import RunsFile
 from curri.mixtures import Runs, Target, fit
 from curri.reports import mixture_report, render_markdown, render_page
@@ -120,10 +120,35 @@ def test_the_fingerprint_tells_data_and_settings_apart(studied: Studied) -> None
 def test_gains_are_of_the_recommended_mixture(reported: Reported) -> None:
     report = reported(limits=Limits(prior={"math": 5.0, "code": 3.0, "chat": 2.0}))
     assert set(report["gains"]) >= {"natural", "uniform"}
-    means = {mixture["name"]: mixture["predictions"]["acc"]["mean"] for mixture in report["mixtures"]}
+    found = {mixture["name"]: mixture["predictions"]["acc"] for mixture in report["mixtures"]}
+    # Here that is the best measured one, which counts for what candidates have to beat.
+    assert report["recommendation"]["source"] == "measured"
+    beat = report["recommendation"]["to_beat"]
     gain = report["gains"]["uniform"]["acc"]["gain"]
-    assert gain == pytest.approx(means["recommended"] - means["uniform"], abs=1e-9)
+    assert gain == pytest.approx(beat - found["uniform"]["mean"], abs=1e-9)
+    assert gain == pytest.approx(-found["uniform"]["gain"], abs=1e-9)
     assert report["limits"]["natural"] == {"math": 0.5, "code": 0.3, "chat": 0.2}
+
+
+def test_all_gains_on_the_best_measured_mixture_are_those_of_the_guard(studied: Studied) -> None:
+    study = studied()
+    found, best = study.recommendation, study.recommendation.best_measured.weights
+    for candidate in found.candidates:
+        there = study.difference(study.deciding, candidate.weights, best)
+        assert there == pytest.approx((candidate.gain, candidate.gain_std))
+        assert study.difference(study.deciding, best, candidate.weights) == (-there[0], there[1])
+    assert study.difference(study.deciding, best, best) == (0.0, 0.0)
+
+
+def test_long_fits_say_how_far_they_are(studied: Studied) -> None:
+    told: list[tuple[int, int | None, str]] = []
+    study = studied()
+    study.tell = lambda *words: told.append(words)
+    study.__dict__.pop("fits", None)
+    assert study.fits
+    columns = {part for target in study.targets for part in target.parts}
+    assert [words for *_, words in told] == [f"fitting {name}" for name in study.fits.surrogates]
+    assert all(total == (len(columns) if len(columns) > 1 else None) for _, total, _ in told)
 
 
 def test_a_target_where_less_is_better_turns_the_gains_round(studied: Studied) -> None:
