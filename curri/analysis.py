@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 import numpy as np
 
 from curri.errors import InvalidParameter
-from curri.estimators import PassRate
+from curri.estimators import PassRate, arm_priors, expected_rate_score
 from curri.pool import PromptPool
 from curri.types import Rollouts
 
@@ -46,8 +46,9 @@ def estimate(
         * ``arm``, ``prompts``, ``prompts_rolled_out``, ``responses``;
         * ``mean_reward``: over responses;
         * ``pass_rate``: mean of ``solved``, over the responses that have it;
-        * ``posterior_mean``, ``posterior_sd``: of a prompt's pass rate, starting from a uniform prior, averaged over
-          the prompts with rollouts; the latter says how uncertain a single prompt still is;
+        * ``posterior_mean``, ``posterior_sd``: of a prompt's pass rate, starting from the spread of its arm (a Beta
+          fitted to the arm's prompts), averaged over the prompts with rollouts; the latter says how uncertain a
+          single prompt still is;
         * ``live_share``: share of groups of 8 responses that are expected to have any variance in their rewards;
         * ``always_right``, ``always_wrong``: share of the prompts with rollouts that were solved, or failed, every
           time;
@@ -187,9 +188,9 @@ def _prompts(pool: PromptPool, rollouts: Rollouts) -> _Prompts:
     known = ~np.isnan(rollouts.solved)
     solved = np.where(known, rollouts.solved, 0.0)
     n_known = total(known)
-    rates = PassRate(size, prior_rate=pool.prior_rate)
-    rates.update(rows, rollouts.rewards, rollouts.solved, step=0)
-    every = np.arange(size)
+    priors = arm_priors(pool.arms.astype(np.int64), total(solved), n_known.astype(np.int64), len(pool.arm_names))
+    a = priors[pool.arms, 0] + total(solved)
+    b = priors[pool.arms, 1] + np.maximum(n_known - total(solved), 0.0)
     return _Prompts(
         responses=total().astype(np.int64),
         reward_sum=total(rollouts.rewards),
@@ -198,10 +199,20 @@ def _prompts(pool: PromptPool, rollouts: Rollouts) -> _Prompts:
         truncated=np.zeros(size) if rollouts.truncated is None else total(rollouts.truncated),
         always_right=(n_known > 0) & (total(known & (solved == 1.0)) == n_known),
         always_wrong=(n_known > 0) & (total(known & (solved == 0.0)) == n_known),
-        mean=rates.mean(every, step=0),
-        sd=np.sqrt(rates.variance(every, step=0)),
-        live=rates.live_probability(every, LIVE_GROUP, step=0),
+        mean=a / (a + b),
+        sd=np.sqrt(a * b / (a + b + 1.0)) / (a + b),
+        live=_live(rows, rollouts, expected_rate_score("live", a, b, n=LIVE_GROUP)),
     )
+
+
+def _live(rows: Ints, rollouts: Rollouts, by_rate: Floats) -> Floats:
+    """Chance of a live group; of prompts with partial or unknown verdicts by how their groups came out."""
+    groups = PassRate(by_rate.size)
+    groups.update(rows, rollouts.rewards, rollouts.solved, step=0)
+    partial = (rollouts.solved > 0.0) & (rollouts.solved < 1.0)
+    by_groups = np.zeros(by_rate.size, dtype=np.bool_)
+    by_groups[rows[partial | np.isnan(rollouts.solved)]] = True
+    return np.where(by_groups, groups.live_probability(np.arange(by_rate.size), LIVE_GROUP, step=0), by_rate)
 
 
 def _arm_columns(prompts: _Prompts, arms: Ints, n_arms: int) -> dict[str, Ints | Floats]:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeAlias
 import numpy as np
 
 from curri.errors import InvalidParameter
-from curri.estimators import expected_rate_score, fit_beta, rate_score
+from curri.estimators import arm_spreads, expected_rate_score, rate_score
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -233,51 +233,8 @@ def _known(store: PromptStore, pool: PromptPool, model: str | None, source: Sour
     return _Known(pool.arms.astype(np.int64), right, judged, partly, tokens).of(pool.active)
 
 
-def arm_spreads(arms: Ints, right: Ints, judged: Ints, n_arms: int) -> list[tuple[float, float] | None]:
-    """The Beta that the pass rates of each arm are spread by; None where no prompt of it was tried.
-
-    So that few prompts cannot say that all are hopeless, each arm has one prompt more, made of all prompts; these have
-    one more that was right once in two.
-
-    Args:
-        arms: codes of the prompts, in [0, n_arms), shape (_P,).
-        right: right answers, integers in [0, judged], shape (_P,).
-        judged: answers known to be right or wrong; 0 for a prompt that was not tried, shape (_P,).
-        n_arms: _A.
-    """
-    found: list[tuple[float, float] | None] = [None] * n_arms
-    all_right, all_judged, all_count = _counted(right, judged)
-    if not all_count.size:
-        return found
-    if all_judged.max() > 1:
-        all_right, all_judged = np.append(all_right, 1), np.append(all_judged, 2)
-        all_count = np.append(all_count, 1.0)
-    start = fit_beta(all_right, all_judged, all_count)
-    for arm in range(n_arms):
-        mine = arms == arm
-        own_right, own_judged, count = _counted(right[mine], judged[mine])
-        if count.size:
-            found[arm] = fit_beta(
-                np.concatenate([own_right, all_right]),
-                np.concatenate([own_judged, all_judged]),
-                np.concatenate([count, all_count / all_count.sum()]),
-                start=start,
-            )
-    return found
-
-
 def _with_spread(spreads: Sequence[tuple[float, float] | None]) -> list[int]:
     return [arm for arm, spread in enumerate(spreads) if spread is not None]
-
-
-def _counted(right: Ints, judged: Ints) -> tuple[Ints, Ints, Floats]:
-    """Distinct (right, judged) of the prompts that were tried, and how many prompts have them."""
-    tried = judged > 0
-    pairs, count = np.unique(np.stack([right[tried], judged[tried]]), axis=1, return_counts=True)
-    return pairs[0], pairs[1], count.astype(np.float64)
-
-
-# ---- plans ----------------------------------------------------------------------------------------------------------
 
 
 def _plan_of(

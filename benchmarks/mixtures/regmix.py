@@ -64,7 +64,7 @@ def _tried(data: RegMix, name: str, n: int) -> dict[str, Any]:
 def figures(data: RegMix, name: str, n: int) -> dict[str, Any]:
     """Held-out figures of one surrogate on 13 losses and on their mean, built from the fits."""
     # Plain quadratics also below their number of parameters, to show what happens.
-    settings = {"allow_fewer": True} if name == QuadraticLeastSquares.name else {}
+    settings: dict[str, Any] = {"allow_fewer": True} if name == QuadraticLeastSquares.name else {}
     start, used = time.perf_counter(), time.process_time()
     fits = mixtures.fit(first(data.train, n), name, columns=data.losses, **settings)
     seconds, cpu = time.perf_counter() - start, time.process_time() - used

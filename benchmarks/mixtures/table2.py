@@ -113,7 +113,7 @@ def _heuristics(seeds: Runs) -> dict[str, Any]:
 
 def _scores(runs: Runs, target: Target) -> list[float]:
     """A target in each run."""
-    return [float(value) for value in sum(c * runs.scores(test) for test, c in target.parts.items())]
+    return list(np.sum([c * runs.scores(test) for test, c in target.parts.items()], axis=0).tolist())
 
 
 # --- what is shown ----------------------------------------------------------------------------------------------------

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from curri.estimators.advantage_window import AdvantageWindow
 from curri.estimators.advantages import group_advantages
-from curri.estimators.beta_fit import fit_beta
+from curri.estimators.beta_fit import arm_priors, arm_spreads, fit_beta
 from curri.estimators.decayed_pass_rate import DecayedPassRate
 from curri.estimators.diversity import distinct_n, mean_edit_distance, self_bleu
 from curri.estimators.drifting_logit import (
@@ -40,6 +40,8 @@ __all__ = [
     "PassRate",
     "RateScore",
     "ScoreTable",
+    "arm_priors",
+    "arm_spreads",
     "beta_below",
     "distinct_n",
     "effective_ratio",

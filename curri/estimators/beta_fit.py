@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
     from curri.types import Floats, Ints
 
-__all__ = ["fit_beta"]
+__all__ = ["arm_priors", "arm_spreads", "fit_beta"]
 
 _STEPS = 2000
 _CLOSE = 1e-7
@@ -78,6 +78,70 @@ def _more_than(counts: Ints, weights: Floats) -> Floats:
     """Weight of the prompts with more than i, for i = 0, 1, …, shape (largest count,)."""
     at = np.bincount(counts, weights, int(counts.max()) + 1)
     return np.asarray(np.cumsum(at[::-1])[::-1][1:])
+
+
+def arm_spreads(arms: Ints, right: Ints, judged: Ints, n_arms: int) -> list[tuple[float, float] | None]:
+    """The Beta that the pass rates of each arm are spread by; None where no prompt of it was tried.
+
+    So that few prompts cannot say that all are hopeless, each arm has one prompt more, made of all prompts; these have
+    one more that was right once in two.
+
+    Args:
+        arms: codes of the prompts, in [0, n_arms), shape (_P,).
+        right: right answers, integers in [0, judged], shape (_P,).
+        judged: answers known to be right or wrong; 0 for a prompt that was not tried, shape (_P,).
+        n_arms: _A.
+    """
+    found: list[tuple[float, float] | None] = [None] * n_arms
+    all_right, all_judged, all_count = _counted(right, judged)
+    if not all_count.size:
+        return found
+    if all_judged.max() > 1:
+        all_right, all_judged = np.append(all_right, 1), np.append(all_judged, 2)
+        all_count = np.append(all_count, 1.0)
+    start = fit_beta(all_right, all_judged, all_count)
+    for arm in range(n_arms):
+        mine = arms == arm
+        own_right, own_judged, count = _counted(right[mine], judged[mine])
+        if count.size:
+            found[arm] = fit_beta(
+                np.concatenate([own_right, all_right]),
+                np.concatenate([own_judged, all_judged]),
+                np.concatenate([count, all_count / all_count.sum()]),
+                start=start,
+            )
+    return found
+
+
+def arm_priors(arms: Ints, solved: Floats, judged: Ints, n_arms: int) -> Floats:
+    """Beta(α, β) of a prompt of each arm before it is tried, shape (_A, 2); with its own counts added, after.
+
+    It is :func:`arm_spreads`; partly right answers count as that part of a right one, an arm without answers is taken
+    to be like all, and if nothing was tried every pass rate is as likely as another.
+
+    Args:
+        arms: codes of the prompts, in [0, n_arms), shape (_P,).
+        solved: sum of ``solved`` of each prompt, in [0, judged], shape (_P,).
+        judged: answers with a known ``solved``, shape (_P,).
+        n_arms: _A.
+
+    Example:
+        >>> arms, solved, judged = np.array([0, 0, 1]), np.array([0.0, 0.0, 0.0]), np.array([8, 8, 0])
+        >>> priors = arm_priors(arms, solved, judged, 2)
+        >>> bool((priors[:, 0] < priors[:, 1]).all())
+        True
+
+    """
+    right = np.rint(np.minimum(solved, judged)).astype(np.int64)
+    every = arm_spreads(np.zeros_like(arms), right, judged, 1)[0] or (1.0, 1.0)
+    return np.array([spread or every for spread in arm_spreads(arms, right, judged, n_arms)]).reshape(-1, 2)
+
+
+def _counted(right: Ints, judged: Ints) -> tuple[Ints, Ints, Floats]:
+    """Distinct (right, judged) of the prompts that were tried, and how many prompts have them."""
+    tried = judged > 0
+    pairs, count = np.unique(np.stack([right[tried], judged[tried]]), axis=1, return_counts=True)
+    return pairs[0], pairs[1], count.astype(np.float64)
 
 
 def _checked(successes: ArrayLike, responses: ArrayLike, weights: ArrayLike | None) -> tuple[Ints, Ints, Floats]:

@@ -59,8 +59,6 @@ def replay_report(document: Mapping[str, Any]) -> dict[str, Any]:
 
 def _headline(document: Mapping[str, Any]) -> str:
     rows = document["strategies"]
-    if not rows:
-        return "No strategy was replayed."
     keeping = [row for row in rows if row["keeps_coverage"]]
     best, wanted = rows[0], document["bounds"]["wanted"]
     if not keeping:
@@ -82,7 +80,7 @@ def _lead(document: Mapping[str, Any]) -> list[str]:
     what = (
         f"Replay of {data['source']}: {data['prompts']:,} prompts with {data['visits']:,} recorded visits, "
         f"{settings['steps']:,} steps of {settings['batch']:,} prompts with {settings['group_size']} rollouts each, "
-        f"{settings['seeds']} seeds with the same luck for every strategy."
+        f"{settings['seeds']} seed{'' if settings['seeds'] == 1 else 's'} with the same luck for every strategy."
     )
     limits = (
         "The recorded policy does not react to what is picked. A replay shows how well a strategy finds groups with "

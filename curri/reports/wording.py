@@ -72,9 +72,9 @@ def lead(report: Mapping[str, Any]) -> list[str]:
         return ["A mixture needs two datasets at least. What was measured stands below."]
     target, chosen = deciding(report), named(report, "recommended")
     if _alike(target):
-        first = quoted(str(report["recommendation"]["run"]))
+        whose = quoted(str(report["recommendation"]["run"]))
         shown = (
-            f"The mixture shown is that of {first}, the first of the allowed ones; by this target others are as good."
+            f"The mixture shown is that of {whose}, the first of the allowed ones; by this target others are as good."
         )
         return [f"{shown} A score that moves with the mixture is needed to choose one."]
     reason = report["recommendation"]["reason"]

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from curri._version import __version__
-from curri.errors import MissingExtra
+from curri.errors import InvalidInput, MissingExtra
 from curri.simulation.bound import Coverage, best_live_share, live_chance, top_tenth
 from curri.simulation.foretold import DISCOUNTS, by_discount, by_strategy, first_quarter, foretells
 from curri.simulation.parallel import in_parallel
@@ -77,6 +77,9 @@ def replay_document(
     size = max(records.group_size, 2) if settings.group_size is None else settings.group_size
     curves = records.curves(settings.steps, settings.window)
     names, left_out = fitting(settings.strategies)
+    if not names:
+        reasons = "; ".join(f"{name} {why}" for name, why in left_out.items())
+        raise InvalidInput(f"none of these strategies can be replayed: {reasons}", hint="curri strategies lists all")
     shared = {"batch": settings.batch, "group_size": size}
     entries = _entries(curves, names, settings, shared)
     runs = play_all(curves, entries, **shared, seeds=range(settings.seeds), jobs=settings.jobs, progress=tell)

@@ -8,7 +8,7 @@ import pytest
 
 from curri.analysis import estimate, estimate_prompts
 from curri.errors import InvalidInput, InvalidParameter, UnknownName
-from curri.estimators import PassRate
+from curri.estimators import arm_priors, expected_rate_score
 from curri.store import NewPrompt, PromptStore, Source, open_store
 
 if TYPE_CHECKING:
@@ -51,21 +51,33 @@ def test_figures_of_each_arm(store: PromptStore) -> None:
     np.testing.assert_allclose(table["truncated"], [2 / 5, 0, 0])
 
 
-def test_posterior_and_live_share_are_those_of_the_estimator(store: PromptStore) -> None:
+def test_posteriors_start_from_the_spread_of_the_arm(store: PromptStore) -> None:
     add(store)
-    rates = PassRate(6)
-    for row, group in REWARDS.items():
-        if row < 7:
-            rates.update(np.full(len(group), row - 1), np.array(group), np.array(group), step=0)
-    rows = [0, 1, 2, 3, 5]
-    mean, sd = rates.mean(rows, step=0), np.sqrt(rates.variance(rows, step=0))
-    live = rates.live_probability(rows, 8, step=0)
-    table = estimate(store)
-    for name, values in (("posterior_mean", mean), ("posterior_sd", sd), ("live_share", live)):
-        np.testing.assert_allclose(table[name], [values[:2].mean(), values[2:4].mean(), values[4]], rtol=1e-12)
+    arms, solved, judged = np.array([0, 0, 1, 1, 2, 2]), np.array([3.0, 0.0, 2.0, 0.75, 0.0, 1.0]), [3, 2, 4, 2, 0, 1]
+    known = np.array(judged)
+    priors = arm_priors(arms, solved, known, 3)[arms]
+    a, b = priors[:, 0] + solved, priors[:, 1] + known - solved
     prompts = estimate_prompts(store)
-    np.testing.assert_allclose(prompts["posterior_mean"].to_numpy()[rows], mean, rtol=1e-12)
-    np.testing.assert_allclose(prompts["live_probability"].to_numpy()[rows], live, rtol=1e-12)
+    np.testing.assert_allclose(prompts["posterior_mean"], a / (a + b), rtol=1e-12)
+    live = prompts["live_probability"].to_numpy()
+    by_rate = expected_rate_score("live", a, b, n=8)
+    whole = [0, 1, 5]  # the others have partial verdicts, or none
+    np.testing.assert_allclose(live[whole], by_rate[whole], rtol=1e-12)
+    table = estimate(store)
+    np.testing.assert_allclose(table["posterior_mean"][2], a[5] / (a + b)[5], rtol=1e-12)
+
+
+@pytest.mark.parametrize(("alpha", "beta"), [(0.05, 2.0), (0.3, 0.3), (2.0, 0.2)])
+def test_the_live_share_of_a_hard_or_easy_pool_is_foretold(tmp_path: Path, alpha: float, beta: float) -> None:
+    """From four responses a prompt; a uniform prior is off by up to one half here."""
+    rng = np.random.default_rng(0)
+    rates = rng.beta(alpha, beta, 2000)
+    with open_store(tmp_path / "pool.duckdb", create=True) as store:
+        store.prompts.add([NewPrompt(f"{i}?", is_chat=False, answer="1", arm="a") for i in range(2000)])
+        right = rng.random((2000, 4)) < rates[:, None]
+        add(store, rewards={1 + i: group for i, group in enumerate(right.astype(np.float64).tolist())})
+        foretold = estimate(store)["live_share"][0]
+    assert foretold == pytest.approx(np.mean(1.0 - rates**8 - (1.0 - rates) ** 8), abs=0.03)
 
 
 def test_one_row_a_prompt(store: PromptStore) -> None:
@@ -75,7 +87,7 @@ def test_one_row_a_prompt(store: PromptStore) -> None:
     assert table["arm"].to_list() == list(ARMS)
     assert table["responses"].to_list() == [3, 2, 4, 2, 0, 1]
     assert table["mean_reward"].to_list() == [1, 0, 0.5, 0.375, None, 1]
-    assert table["posterior_mean"][4] == 0.5
+    assert table["posterior_mean"][4] > 0.5, "like the prompt of its arm that was solved"
 
 
 def test_all_arms_together(store: PromptStore) -> None:

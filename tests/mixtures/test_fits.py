@@ -188,6 +188,6 @@ def test_quadratics_add_up() -> None:
 def test_progress_is_told_before_each_column() -> None:
     told: list[tuple[int, int, str]] = []
     scores = {"a": [1.0, 2.0, 3.0], "one": [1.0, np.nan, np.nan], "b": [3.0, 2.0, 2.0]}
-    runs = Runs(["x", "y"], [[1, 0], [0, 1], [0.5, 0.5]], scores)
+    runs = Runs(["x", "y"], [[1.0, 0.0], [0.0, 1.0], [0.5, 0.5]], scores)
     fit(runs, "mean", progress=lambda *words: told.append(words))
     assert told == [(0, 2, "a"), (1, 2, "b")]

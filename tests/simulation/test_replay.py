@@ -177,6 +177,8 @@ def test_what_cannot_be_replayed_is_said() -> None:
     assert set(left_out) == {"pcl", "eva", "modomodo"}
     with pytest.raises(InvalidInput, match=r"pcl cannot be replayed: it reads the texts"):
         play_one(curves_of(), Entry("pcl"), batch=BATCH)
+    with pytest.raises(InvalidInput, match=r"none of these .*: pcl reads the texts .*; eva chooses"):
+        replay_document(records_of(), ReplaySettings(strategies=("pcl", "eva"), batch=4))
     with pytest.raises(UnknownName):
         reason_against("frontiers")
     with pytest.raises(InvalidInput, match=r"70 distinct prompts .* from 60"):

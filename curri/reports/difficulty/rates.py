@@ -13,8 +13,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from curri.estimators import beta_below, expected_rate_score
-from curri.planning import arm_spreads
+from curri.estimators import arm_priors, beta_below, expected_rate_score
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -101,10 +100,7 @@ def fit(evidence: Evidence) -> Posteriors:
     Partly right answers count as that part of a right one. An arm of which nothing is known is taken to be like all.
     """
     pool = evidence.pool
-    right = np.rint(np.minimum(evidence.solved_sum, evidence.known)).astype(np.int64)
-    spreads = arm_spreads(pool.arms, right, evidence.known, len(pool.arm_names))
-    every = arm_spreads(np.zeros_like(pool.arms), right, evidence.known, 1)[0] or (1.0, 1.0)
-    priors = np.array([spread or every for spread in spreads]).reshape(-1, 2)
+    priors = arm_priors(pool.arms.astype(np.int64), evidence.solved_sum, evidence.known, len(pool.arm_names))
     a = priors[pool.arms, 0] + evidence.solved_sum
     b = priors[pool.arms, 1] + np.maximum(evidence.known - evidence.solved_sum, 0.0)
     return Posteriors(a, b, priors[:, 0], priors[:, 1])
