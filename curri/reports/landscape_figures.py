@@ -241,13 +241,8 @@ def _in_triangle(rows: Sequence[Sequence[float]], texts: Sequence[str], marker: 
 
 
 def _corners(names: Sequence[str]) -> dict[str, Any]:
-    clear = {
-        "showticklabels": False,
-        "ticks": "",
-        "gridcolor": "rgba(0,0,0,0)",
-        "linecolor": GREY,
-        "layer": "below traces",
-    }
+    clear = {"showticklabels": False, "gridcolor": "rgba(0,0,0,0)", "linecolor": GREY, "layer": "below traces"}
+    clear |= {"ticks": "outside", "ticklen": 14, "tickcolor": "rgba(0,0,0,0)"}  # keeps the names off the corners
     sides = {
         side: {"title": {"text": name}, **clear} for side, name in zip(("aaxis", "baxis", "caxis"), names, strict=True)
     }

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 SUMS = [(a, b) for a in range(15) for b in range(15)]
-STEPS, BATCH, RATE = 300, 64, 2e-3
+STEPS, BATCH, RATE = 600, 64, 2e-3
 """Enough for some sums to be right always, some never and most now and then."""
 
 _PAD, _BOS, _EOS = range(3)
