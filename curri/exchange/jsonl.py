@@ -41,6 +41,17 @@ def is_standard(path: str | os.PathLike[str]) -> bool:
     return os.fspath(path) == STANDARD
 
 
+def draft_of(path: Path) -> Path:
+    """Where a file is written before it takes its place: beside it, under a name that nobody else uses.
+
+    Raises:
+        InvalidInput: the path has no name, as "." and what is left of an unset variable.
+    """
+    if not path.name:
+        raise InvalidInput(f"{path} is a folder, and no name for a file", hint="an empty path means the present folder")
+    return path.with_name(f".{path.name}.{os.getpid()}.tmp")
+
+
 class Row(NamedTuple):
     """One line of a file.
 
@@ -411,7 +422,7 @@ class RejectedRows:
         self._is_default = path is None
         self.count = 0
         self.examples: list[tuple[int, str]] = []
-        self._draft = self.path.with_name(f".{self.path.name}.{os.getpid()}.tmp")
+        self._draft = draft_of(self.path)
         self._stream: Any = None
 
     def add(self, row: Row, reason: str | None = None) -> None:

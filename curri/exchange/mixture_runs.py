@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from curri.errors import InvalidData, InvalidParameter, did_you_mean, unknown_name
-from curri.exchange.jsonl import is_standard
+from curri.exchange.jsonl import draft_of, is_standard
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -554,7 +554,7 @@ def write_text(text: str, path: str | os.PathLike[str]) -> None:
         sys.stdout.write(text)
         return
     file = Path(path)
-    draft = file.with_name(f".{file.name}.{os.getpid()}.tmp")
+    draft = draft_of(file)
     try:
         if file.exists() and not file.is_file():  # a device or a pipe cannot be replaced
             file.write_text(text, encoding="utf-8", newline="")

@@ -1,4 +1,4 @@
-"""What ``curri select`` hands out: the file of picked prompts."""
+"""What ``curri select`` hands out: the file of picked prompts, written and read."""
 
 from __future__ import annotations
 
@@ -8,10 +8,11 @@ import math
 import os
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from curri.errors import InvalidData
-from curri.exchange.jsonl import is_standard
+from curri.exchange.fields import INT32, INT64, integer, number
+from curri.exchange.jsonl import JsonLines, is_standard
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
@@ -49,6 +50,53 @@ def write_selection(selection: Selection, path: str | os.PathLike[str]) -> int:
         InvalidData: the file cannot be written.
     """
     return write_jsonl(selection_rows(selection), path)
+
+
+class Pick(NamedTuple):
+    """One row of the file, as far as it says how the prompt was picked."""
+
+    prompt_id: int
+    n_rollouts: int | None
+    probability: float | None
+    round: int | None
+
+
+def read_picks(path: str | os.PathLike[str]) -> list[Pick]:
+    """The picks in a file of ``curri select``, in its order; only ``prompt_id`` must be there.
+
+    Args:
+        path: the file, or "-" for standard input.
+
+    Raises:
+        InvalidData: a row cannot be used, or names a prompt again.
+    """
+    picks: dict[int, Pick] = {}
+    with JsonLines(path) as rows:
+        for row in rows:
+            try:
+                pick = _pick(row.value, row.reason, picks)
+            except InvalidData as error:
+                message = f"line {row.number} of {rows.name}: {error.message}"
+                raise InvalidData(message, hint="`curri select -n 512 -o FILE` writes such a file") from error
+            picks[pick.prompt_id] = pick
+    return list(picks.values())
+
+
+def _pick(value: Mapping[str, Any] | None, reason: str, known: Mapping[int, Pick]) -> Pick:
+    if value is None:
+        raise InvalidData(reason)
+    if value.get("prompt_id") is None:
+        raise InvalidData('no column "prompt_id"')
+    prompt_id = integer("prompt_id", value["prompt_id"], low=1, high=INT64)
+    if prompt_id in known:
+        raise InvalidData(f"prompt {prompt_id} is there twice")
+    n_rollouts, probability, round_ = (value.get(name) for name in ("n_rollouts", "probability", "round"))
+    return Pick(
+        prompt_id,
+        None if n_rollouts is None else integer("n_rollouts", n_rollouts, low=1, high=INT32),
+        None if probability is None else number("probability", probability, low=0.0, high=1.0),
+        None if round_ is None else integer("round", round_, low=0, high=INT32),
+    )
 
 
 def write_jsonl(rows: Iterable[Mapping[str, Any]], path: str | os.PathLike[str]) -> int:

@@ -115,8 +115,7 @@ class _Server:
     def leave(self, caller: _Caller) -> None:
         """The consumer is done, for now; what it holds stays its own."""
         self._know(caller)
-        self._watched.pop(caller.consumer, None)
-        self._tokens.pop(caller.consumer, None)
+        self._forget(caller.consumer)
 
     def ask(self, caller: _Caller, n: int, held: set[tuple[int, int]], asked: dict[str, Any]) -> Selection:
         """The oldest part that the consumer should have and does not say it holds, or a new round."""
@@ -173,8 +172,7 @@ class _Server:
     def abandon(self, caller: _Caller, consumer: str) -> int:
         """As ``Scheduler.abandon``."""
         with self._serving(caller) as scheduler:
-            self._watched.pop(consumer, None)
-            self._tokens.pop(consumer, None)
+            self._forget(consumer)
             return scheduler.abandon(consumer)
 
     def admit(self, caller: _Caller, rollouts: Rollouts) -> Admission:
@@ -234,11 +232,15 @@ class _Server:
         if caller.actor is not None and caller.consumer not in self._watched:
             self._watched[caller.consumer] = _Watch(caller.actor)
 
+    def _forget(self, consumer: str) -> None:
+        self._watched.pop(consumer, None)
+        self._tokens.pop(consumer, None)
+
     def _bury(self, heir: Scheduler) -> None:
         """Hand what dead consumers hold to the one that asks."""
         for consumer in [name for name, watch in self._watched.items() if name != heir.consumer and watch.is_dead()]:
             heir.abandon(consumer)
-            del self._watched[consumer], self._tokens[consumer]
+            self._forget(consumer)
 
 
 class _Watch:
@@ -423,9 +425,9 @@ class RemoteScheduler:
     """What a trainer holds of a :class:`SchedulerActor`: the calls of ``curri.Scheduler``, answered in its process.
 
     It remembers which rounds it was handed, so a call that was cut off by the death of the actor is made again without
-    any prompt being handed out twice or counted twice. A new one of the same name takes over the old one's prompts: they
-    come again first, and the old one is refused from then on. Made with ``SchedulerActor.consumer``, in the process that
-    uses it, and by one thread at a time.
+    any prompt being handed out twice or counted twice. A new one of the same name takes over the old one's prompts:
+    they come again first, and the old one is refused from then on. Made with ``SchedulerActor.consumer``, in the
+    process that uses it; for one thread at a time.
 
     Errors are those of ``curri.Scheduler``, raised here. ``StoreError`` says that the actor did not come back.
     """
@@ -489,8 +491,8 @@ class RemoteScheduler:
     ) -> Told:
         """Record outcomes; arguments and errors as in ``Scheduler.tell``.
 
-        Prompts belong to the rounds that they were handed out in here; where these are several, each is a transaction of
-        its own. Where the actor died after it had recorded a call, its repetition counts all of it as repeated.
+        Prompts belong to the rounds that they were handed out in here; where these are several, each is a transaction
+        of its own. Where the actor died after it had recorded a call, its repetition counts all of it as repeated.
         """
         versions = None if policy_version is None else np.broadcast_to(policy_version, np.shape(prompt_ids))
         columns: dict[str, Any] = {

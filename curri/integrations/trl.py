@@ -182,6 +182,8 @@ class _Checkpoints(TrainerCallback):
         if isinstance(curriculum, Curriculum):  # a scheduler has it all in its store
             sampler.save(folder / ARRAYS_FILE)
         if state.is_world_process_zero:
-            first_open = None if isinstance(curriculum, Curriculum) or curriculum is None else curriculum.round
+            first_open, unheard = None, sampler.first_unheard
+            if curriculum is not None and not isinstance(curriculum, Curriculum):
+                first_open = curriculum.round if unheard is None else min(curriculum.round, unheard)
             saved = {"sampler": sampler.state_dict(), "first_open_round": first_open}
             (folder / STATE_FILE).write_text(json.dumps(saved), encoding="utf-8")

@@ -248,6 +248,15 @@ class _Base(Sampler[ItemT_co]):
         with self._stream.changed:
             self._stream.replay(_count("first_round", first_round, low=0))
 
+    @property
+    def first_unheard(self) -> int | None:
+        """The lowest round that was picked and not heard of since: where :meth:`replay` has to begin after a crash.
+
+        While rounds are replayed that is below the scheduler's ``round``, which counts what was told before.
+        """
+        with self._stream.changed:
+            return self._stream.first_unheard
+
     def save(self, path: str | PathLike[str]) -> None:
         """Write what a curriculum without a store knows (arrays; no pickle) as one file, with what is not told yet.
 

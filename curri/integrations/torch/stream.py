@@ -84,7 +84,7 @@ class Stream:
         self._again: deque[Pick] = deque()
         self._out: dict[int, set[int]] = {}
         self._chunks_of: dict[int, list[int]] = {}
-        self._round_of: dict[int, int | None] = {}
+        self._rounds_of: dict[int, tuple[int, ...]] = {}
         self._last_round = -1
         self._chunks = self._picked = self._repeated = 0
         self.staleness = self._staleness_max = self._staleness_sum = 0
@@ -119,7 +119,7 @@ class Stream:
         self._walk += 1
         self._out.clear()
         self._chunks_of.clear()
-        self._round_of.clear()
+        self._rounds_of.clear()
         again, self._replay_from = self._replay_from, None
         self._again = deque(self._backing.open() if again is None else self._backing.since(again))
         restored, self._restored = self._restored, None
@@ -149,8 +149,7 @@ class Stream:
         self._last_round = max(self._last_round, *(pick.round for pick in taken))
         each = [np.repeat([pick.prompt_ids, pick.n_rollouts], pick.copies, axis=1) for pick in taken]
         chunk = Chunk(*np.concatenate(each, axis=1))
-        rounds = {pick.round for pick in taken}
-        self._hand_out(chunk.prompt_ids.tolist(), rounds.pop() if len(rounds) == 1 else None)
+        self._hand_out(chunk.prompt_ids.tolist(), tuple(sorted({pick.round for pick in taken})))
         return chunk
 
     def _take(self, space: int) -> Pick:
@@ -163,9 +162,9 @@ class Stream:
         self._again.appendleft(pick._replace(copies=rest))
         return pick._replace(copies=pick.copies - rest)
 
-    def _hand_out(self, prompt_ids: list[int], round_: int | None) -> None:
+    def _hand_out(self, prompt_ids: list[int], rounds: tuple[int, ...]) -> None:
         self._out[self._chunks] = set(prompt_ids)
-        self._round_of[self._chunks] = round_
+        self._rounds_of[self._chunks] = rounds
         for prompt in self._out[self._chunks]:
             self._chunks_of.setdefault(prompt, []).append(self._chunks)
         self._chunks += 1
@@ -214,7 +213,7 @@ class Stream:
                 del self._chunks_of[prompt]
             self._out[number].discard(prompt)
             if not self._out[number]:
-                del self._out[number], self._round_of[number]
+                del self._out[number], self._rounds_of[number]
         self.changed.notify_all()
 
     def round_of(self, prompt_ids: Ints) -> int | None:
@@ -223,8 +222,15 @@ class Stream:
             wanted = set(prompt_ids.tolist())
             for number, out in self._out.items():
                 if wanted <= out:
-                    return self._round_of[number]
+                    rounds = self._rounds_of[number]
+                    return rounds[0] if len(rounds) == 1 else None
         return None
+
+    @property
+    def first_unheard(self) -> int | None:
+        """The lowest round that waits to be handed out again, or was and is not heard of; None if there is none."""
+        waiting = [pick.round for pick in self._again]
+        return min([*waiting, *(rounds[0] for rounds in self._rounds_of.values())], default=None)
 
     def metrics(self) -> dict[str, float]:
         """Numbers to log, without a prefix."""

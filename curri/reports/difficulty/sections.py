@@ -587,8 +587,7 @@ def _appendix(report: Mapping[str, Any]) -> Iterator[Block]:
         "Pass rates: each arm has the Beta distribution that makes its rollouts most likely (as in “curri plan”), and "
         "a prompt's own responses update it. Chance of signal: 1 minus the beta-binomial probability that all "
         "responses of a group are alike; where answers are partly right or only rewarded, a Dirichlet distribution "
-        "over the values of the reward takes its place. “curri estimate” starts every prompt from a uniform prior "
-        "instead, so its expected shares differ."
+        "over the values of the reward takes its place."
     )
     rows = [[name, "–" if value is None or value == "" else str(value)] for name, value in report["settings"].items()]
     if rows:

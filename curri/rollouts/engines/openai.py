@@ -153,7 +153,7 @@ class OpenAIEngine:
         try:
             listed = document(body).get("data")
         except BadReply as error:
-            message = f"{self.url} is not the address of an OpenAI-compatible API: {error}"
+            message = f"{self.url} is not the address of an OpenAI-compatible API: {self._shown(error)}"
             raise EngineError(message, hint="it often ends in /v1, such as http://localhost:8000/v1") from None
         cards = [card for card in listed if isinstance(card, dict)] if isinstance(listed, list) else []
         names = [str(card.get("id")) for card in cards]

