@@ -22,6 +22,8 @@ from curri.types import Sampling
 from tests.engines.vllm import tiny
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from curri.rollouts import AdaptiveCost
     from curri.store import PromptStore
 
@@ -34,7 +36,7 @@ def main() -> int:
     """Measure and print; exit 1 where the budget fails."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.rollouts.engine")
     parser.add_argument("--model", help="a folder; by default one of 0.3 million parameters that is taught now")
-    parser.add_argument("--repeats", type=int, default=8)
+    parser.add_argument("--repeats", type=int, default=12)
     arguments = parser.parse_args()
     os.environ.setdefault("VLLM_ENABLE_V1_MULTIPROCESSING", "0")
     os.environ.setdefault("VLLM_CPU_KVCACHE_SPACE", "1")
@@ -45,12 +47,13 @@ def main() -> int:
         engine = VLLMEngine(model, api="completions", dtype="float32", enforce_eager=True, max_model_len=64)
         engine.check()
         bench = _Bench(engine, Path(folder))
-        row = bench.throughput(arguments.repeats)
+        row, cpu = bench.throughput(arguments.repeats)
         size = N * len(tiny.SUMS)
-        print(f"Python {platform.python_version()}, vLLM {_version()}, {os.cpu_count()} cores, no GPU")
-        print(f"bare engine: {size / np.median(row.base_ms) * 1e3:,.0f} rollouts/s", end=", ")
-        print(f"through curri: {size / np.median(row.ours_ms) * 1e3:,.0f} rollouts/s, {size:,} rollouts each")
-        print(render([row]))
+        print(f"Python {platform.python_version()}, vLLM {_version()}, {os.cpu_count()} cores, no GPU,", end=" ")
+        print(f"{os.getloadavg()[0]:.1f} processes at work")
+        print(f"{size:,} rollouts: bare engine {size / np.median(row.base_ms) * 1e3:,.0f} rollouts/s", end=", ")
+        print(f"through curri {size / np.median(row.ours_ms) * 1e3:,.0f} rollouts/s")
+        print(render([row, cpu]))
         print(bench.math())
         for line in bench.adaptive():
             print(line)
@@ -82,15 +85,15 @@ class _Bench:
         store.prompts.add([NewPrompt(*pair, "sums") for pair in _rows(self.texts, self.answers)])
         return store
 
-    def ours(self, seed: int) -> float:
-        """Milliseconds from the call until all responses are generated, scored and stored."""
+    def ours(self, seed: int) -> tuple[float, float]:
+        """Milliseconds, and those of all cores, from the call until all responses are generated, scored and stored."""
         with self.store(f"seed{seed}") as store, VerifierPool("exact") as verifier:
             sampling = Sampling(max_tokens=TOKENS, seed=seed)
             with quiet():
-                return timed(lambda: generate(store, self.engine, verifier, n=N, sampling=sampling))
+                return _both(lambda: generate(store, self.engine, verifier, n=N, sampling=sampling))
 
-    def bare(self, seed: int) -> float:
-        """Milliseconds of one call of vLLM for as many responses to the same prompts."""
+    def bare(self, seed: int) -> tuple[float, float]:
+        """The same of one call of vLLM for as many responses to the same prompts."""
         from vllm import SamplingParams
 
         llm: Any = self.engine._llm
@@ -99,18 +102,22 @@ class _Bench:
             for i in range(len(self.texts))
         ]
         with quiet():
-            return timed(lambda: llm.generate(self.texts, sampling_params=params, use_tqdm=False))
+            return _both(lambda: llm.generate(self.texts, sampling_params=params, use_tqdm=False))
 
-    def throughput(self, repeats: int) -> Row:
-        """Both in turn, after a batch of each that warms up."""
+    def throughput(self, repeats: int) -> tuple[Row, Row]:
+        """Both in turn, after a batch of each that warms up: by the clock, and in processor time."""
         self.bare(WARM_UP)
         self.ours(WARM_UP)
         ours, bare = [], []
         for seed in range(repeats):
             for mine in (True, False) if seed % 2 else (False, True):
                 (ours if mine else bare).append((self.ours if mine else self.bare)(seed))
-        return Row(
-            "rollouts", f"{N * len(self.texts):,} rollouts: share of vLLM's rate", ours, bare, BUDGET, inverse=True
+        case = f"{N * len(self.texts):,} rollouts: share of vLLM's rate"
+        our_clock, our_cpu = zip(*ours, strict=True)
+        bare_clock, bare_cpu = zip(*bare, strict=True)
+        return (
+            Row("rollouts", case, our_clock, bare_clock, BUDGET, inverse=True),
+            Row("rollouts", f"{case}, in CPU time", our_cpu, bare_cpu, inverse=True),
         )
 
     def math(self) -> str:
@@ -154,6 +161,11 @@ class _Bench:
                 )[0][0]
                 lines.append(_line(f"fixed n = {fixed}", fixed * len(self.texts), int(with_signal)))
         return lines
+
+
+def _both(action: Callable[[], object]) -> tuple[float, float]:
+    start = time.process_time()
+    return timed(action), (time.process_time() - start) * 1e3
 
 
 def _line(case: str, rollouts: int, with_signal: int) -> str:

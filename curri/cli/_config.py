@@ -132,11 +132,15 @@ class _Reader:
         self._program = program
 
     def read(self, content: dict[str, Any]) -> ConfigFile:
-        top = {key: value for key, value in content.items() if _spelled(key) in SHARED}
+        top = {key: value for key, value in content.items() if _spelled(key) in SHARED and not self._is_group(key, value)}
         for key, value in top.items():
             self._share(key, value)
         self._group(self._program, {key: value for key, value in content.items() if key not in top}, ())
         return self._file
+
+    def _is_group(self, key: str, value: Any) -> bool:
+        """Whether it is the table of a group of commands that is called as a shared option is: ``[store.check]``."""
+        return isinstance(value, dict) and key in self._program.commands
 
     def _share(self, key: str, value: Any) -> None:
         for words, command in _leaves(self._program):

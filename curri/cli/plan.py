@@ -96,6 +96,9 @@ def _answer_rates(plans: list[Plan], live: float | None, largest: int, *, as_jso
 
 def _show(found: StorePlan, largest: int) -> None:
     whole = found.together
+    if not whole.prompts:
+        say("there are no prompts that may be picked, or the filter is true of none; curri prompts list shows them")
+        return
     if not whole.tried:
         say(
             "nothing is known of these prompts: curri rollouts import FILE --model NAME brings in responses",

@@ -27,6 +27,8 @@ if TYPE_CHECKING:
     from curri.exchange.rollouts import ImportReport as ImportReport
     from curri.exchange.rollouts import import_rollouts as import_rollouts
     from curri.exchange.rollouts import import_rollouts_jsonl as import_rollouts_jsonl
+    from curri.exchange.selection import Pick as Pick
+    from curri.exchange.selection import read_picks as read_picks
     from curri.exchange.selection import selection_rows as selection_rows
     from curri.exchange.selection import write_jsonl as write_jsonl
     from curri.exchange.selection import write_selection as write_selection
@@ -40,6 +42,7 @@ _HOMES = {
     "IngestReport": "curri.exchange.loading",
     "JsonLines": "curri.exchange.jsonl",
     "OtherArm": "curri.exchange.loading",
+    "Pick": "curri.exchange.selection",
     "PriorsReport": "curri.exchange.priors",
     "Progress": "curri.exchange.jsonl",
     "Results": "curri.exchange.results",
@@ -56,6 +59,7 @@ _HOMES = {
     "is_saved": "curri.exchange.sources",
     "open_rows": "curri.exchange.sources",
     "read_jsonl": "curri.exchange.jsonl",
+    "read_picks": "curri.exchange.selection",
     "read_results": "curri.exchange.results",
     "selection_rows": "curri.exchange.selection",
     "write_jsonl": "curri.exchange.selection",

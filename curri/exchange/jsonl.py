@@ -12,7 +12,7 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
-from curri.errors import InvalidData, did_you_mean
+from curri.errors import InvalidData, InvalidInput, did_you_mean
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -45,11 +45,26 @@ def draft_of(path: Path) -> Path:
     """Where a file is written before it takes its place: beside it, under a name that nobody else uses.
 
     Raises:
-        InvalidInput: the path has no name, as "." and what is left of an unset variable.
+        InvalidInput: the path has no name, as "." and what is left of an unset variable; or a store is there.
     """
     if not path.name:
         raise InvalidInput(f"{path} is a folder, and no name for a file", hint="an empty path means the present folder")
+    spare_stores(path)
     return path.with_name(f".{path.name}.{os.getpid()}.tmp")
+
+
+def spare_stores(path: Path) -> None:
+    """Nothing that is written takes the place of a store.
+
+    Raises:
+        InvalidInput: the file is a DuckDB file.
+    """
+    if not path.is_file():
+        return
+    from curri.store.files import is_duckdb
+
+    if is_duckdb(path):
+        raise InvalidInput(f"{path} is a store, which would be lost; name another file")
 
 
 class Row(NamedTuple):

@@ -5,16 +5,16 @@ from __future__ import annotations
 import contextlib
 import json
 import math
-import os
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from curri.errors import InvalidData
 from curri.exchange.fields import INT32, INT64, integer, number
-from curri.exchange.jsonl import JsonLines, is_standard
+from curri.exchange.jsonl import JsonLines, draft_of, is_standard
 
 if TYPE_CHECKING:
+    import os
     from collections.abc import Iterable, Iterator, Mapping
 
     from curri.types import Selection
@@ -112,7 +112,7 @@ def write_jsonl(rows: Iterable[Mapping[str, Any]], path: str | os.PathLike[str])
     if is_standard(path):
         return _write(rows, sys.stdout, ascii_only=sys.stdout.isatty())
     file = Path(path)
-    draft = file.with_name(f".{file.name}.{os.getpid()}.tmp")
+    draft = draft_of(file)
     try:
         if file.exists() and not file.is_file():  # a device or a pipe cannot be replaced
             with file.open("w", encoding="utf-8") as stream:

@@ -117,14 +117,14 @@ class _Server:
         self._know(caller)
         self._forget(caller.consumer)
 
-    def ask(self, caller: _Caller, n: int, held: set[tuple[int, int]], asked: dict[str, Any]) -> Selection:
-        """The oldest part that the consumer should have and does not say it holds, or a new round."""
+    def ask(self, caller: _Caller, n: int, held: set[tuple[int, int]], asked: dict[str, Any]) -> tuple[Selection, int]:
+        """The oldest part that the consumer should have and does not say it holds, or a new round; and ``round``."""
         with self._serving(caller) as scheduler:
             self._bury(scheduler)
             while True:
                 selection = scheduler.ask(n, **asked)
                 if not _is_held(selection, held):
-                    return replace(selection, fetch=None)
+                    return replace(selection, fetch=None), scheduler.round
 
     def top_up(self, caller: _Caller, ticket: Ticket, held: set[tuple[int, int]]) -> Selection | None:
         """As ``Scheduler.top_up``, without the parts that the consumer says it holds."""
@@ -334,6 +334,15 @@ class _Line:
         return texts
 
 
+def _started(work: _Work, name: str, namespace: str, options: Mapping[str, Any]) -> Any:
+    """The actor, on this node; another program may have started it just now."""
+    here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
+    chosen: dict[str, Any] = {"num_cpus": 0, "scheduling_strategy": here, **options}
+    fixed: dict[str, Any] = {"lifetime": "detached", "get_if_exists": True, "max_restarts": -1}
+    server: Any = ray.remote(_Server)
+    return server.options(**chosen, **fixed, name=name, namespace=namespace).remote(work)
+
+
 class SchedulerActor:
     """A named Ray actor that owns a store and serves several trainers; found if it is there, else started.
 
@@ -372,18 +381,17 @@ class SchedulerActor:
         **parameters: Any,
     ) -> None:
         work = _Work(str(Path(store).resolve()), strategy, run, model, parameters)
-        here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
-        chosen: dict[str, Any] = {"num_cpus": 0, "scheduling_strategy": here, **(options or {})}
-        server: Any = ray.remote(_Server)
-        actor = server.options(
-            **chosen, name=name, namespace=namespace, lifetime="detached", get_if_exists=True, max_restarts=-1
-        ).remote(work)
         self._line = _Line(name, namespace, patience)
+        started = None
+        try:
+            self._line.check()
+        except UnknownName:
+            started = _started(work, name, namespace, options or {})
         try:
             self._line.call("open", work)
         except CurriError:
-            if not ray.get(actor.status.remote())["open"]:  # nobody was ever served
-                ray.kill(actor)
+            if started is not None and not ray.get(started.status.remote())["open"]:  # nobody was ever served
+                ray.kill(started)
             raise
 
     @classmethod
@@ -465,7 +473,10 @@ class RemoteScheduler:
         of consumers that are dead.
         """
         asked = {"kind": kind, "exclude": exclude, "among": among, "quota": quota}
-        return self._take(self._line.call("ask", self._caller, n, set(self._held), asked))
+        selection, lowest = self._line.call("ask", self._caller, n, set(self._held), asked)
+        for place in [place for place in self._held if place[0] < lowest]:  # another consumer settled it
+            del self._held[place]
+        return self._take(selection)
 
     def top_up(self, ticket: Ticket) -> Selection | None:
         """Extra rollouts for undecided prompts of an open round, as ``Scheduler.top_up``."""

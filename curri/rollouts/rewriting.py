@@ -30,8 +30,9 @@ LONGEST_ANSWER: Final = 1000
 _PROBLEM_HERE = "(the new problem)"
 _ANSWER_HERE = "(its final answer, and nothing else)"
 
+# Never two runs of spaces side by side: a reply of nothing but spaces would take minutes.
 _HEADING = re.compile(
-    r"^[ \t]*(?:#{1,6}[ \t]*)?(?:\*\*|__)?[ \t]*(?:the[ \t]+)?(?P<name>new[ \t]+problem|problem|answer)"
+    r"^[ \t]*(?:#{1,6}[ \t]*)?(?:(?:\*\*|__)[ \t]*)?(?:the[ \t]+)?(?P<name>new[ \t]+problem|problem|answer)"
     r"(?P<end>[ \t]*:?[ \t]*(?:\*\*|__)?[ \t]*:?)(?P<rest>[^\n]*)$",
     re.IGNORECASE | re.MULTILINE,
 )

@@ -250,7 +250,9 @@ def _connect(path: Path, *, read_only: bool) -> Any:
             hint = "commands that only read go on working" if path.exists() and not read_only else None
             raise StoreError(f"{path} cannot be {verb}: {refused[0]}", hint=hint) from error
         hint = "is the path right? a store is made by `curri init`; a damaged one can be restored from a backup"
-        raise StoreUnreadable(f"{path} cannot be opened as a store: {_first_line(error)}", hint=hint) from error
+        # DuckDB 2 takes a file of rows (JSON, CSV, Parquet) for tables to put into a database in memory
+        reason = "it is no DuckDB file" if "in-memory" in message else _first_line(error)
+        raise StoreUnreadable(f"{path} cannot be opened as a store: {reason}", hint=hint) from error
 
 
 def _refuse_silent_loss(path: Path) -> None:

@@ -25,8 +25,21 @@ except ImportError:  # Windows
 
 NETWORK = {"nfs", "nfs4", "cifs", "smb3", "smbfs", "lustre", "beegfs", "glusterfs", "ceph", "fuse.sshfs", "afs", "9p",
            "fuse.s3fs", "fuse.gcsfuse", "fuse.glusterfs", "fuse.juicefs", "wekafs", "gpfs"}  # fmt: skip
+_MAGIC = b"DUCK"
+_MAGIC_AT = 8  # behind a checksum
 _MARGIN = 16 << 20
 _LONGEST_COMMAND = 200
+
+
+def is_duckdb(path: Path) -> bool:
+    """Whether a file is one of DuckDB, by its first bytes; False where it cannot be read."""
+    if is_open_here(path):  # not touched, as closing any handle of it would give up the lock
+        return True
+    try:
+        with path.open("rb") as file:
+            return file.read(_MAGIC_AT + len(_MAGIC))[_MAGIC_AT:] == _MAGIC
+    except OSError:
+        return False
 
 
 @dataclass(frozen=True, slots=True)

@@ -91,7 +91,7 @@ class Pruning:
             values += [self.model, UNSCORED + self.model]
         if self.older_than is not None:
             conditions.append(f"{_AT} < ?")
-            values.append((dt.datetime.now(dt.UTC) - dt.timedelta(days=self.older_than)).strftime("%Y-%m-%dT%H:%M:%SZ"))
+            values.append(_days_ago(self.older_than))
         query = f"""select rollouts.rowid as id, model, run_id, prompt_id, coalesce(tokens, 0) as tokens,
                            {_BYTES} as bytes, {_AT} as made, source_id, sample
                     from rollouts join sources using (source_id) where {" and ".join(conditions)}"""  # noqa: S608
@@ -140,3 +140,11 @@ class Pruning:
             )
         store.checkpoint()
         return gone
+
+
+def _days_ago(days: float) -> str:
+    """That time, as responses say when they were made; the beginning of the calendar where it is before that."""
+    now = dt.datetime.now(dt.UTC)
+    beginning = dt.datetime(1, 1, 1, tzinfo=dt.UTC)
+    then = now - dt.timedelta(days=days) if days < (now - beginning).days else beginning
+    return f"{then.year:04d}-{then:%m-%dT%H:%M:%SZ}"  # %Y does not fill up years before 1000

@@ -329,6 +329,44 @@ def test_a_file_that_is_no_store_is_left_alone(folder: Path, content: bytes) -> 
         assert Path("curri.duckdb").read_bytes() == content, name
 
 
+@pytest.mark.parametrize("name", ["rows.jsonl", "rows.csv"])
+def test_a_file_of_rows_in_place_of_a_store_is_called_that(folder: Path, name: str) -> None:
+    Path(name).write_text('{"prompt": "a"}\n' if name.endswith("l") else "prompt\na\n")
+    found = run("estimate", "--store", name, code=1)
+    assert "it is no DuckDB file" in found.stderr
+
+
+WRITING: list[list[str]] = [
+    ["estimate", "-o"],
+    ["select", "-n", "1", "-o"],
+    ["report", "--format", "md", "-o"],
+    ["ingest", "p.jsonl", "--rejected"],
+    ["record", "results.jsonl", "--run", "r1", "--metrics"],
+]
+
+
+@pytest.mark.parametrize("words", WRITING, ids=lambda words: words[0])
+@pytest.mark.parametrize("store", ["curri.duckdb", "other.duckdb"])
+def test_nothing_that_is_written_takes_the_place_of_a_store(folder: Path, words: list[str], store: str) -> None:
+    Path("p.jsonl").write_text('{"prompt": "new"}\n{"prompt": 1}\n')
+    run("select", "--run", "r1", "-n", 1, "-o", "batch.jsonl", code=0)
+    picked = json.loads(Path("batch.jsonl").read_text())["prompt_id"]
+    write("results.jsonl", [{"prompt_id": picked, "reward": 1}])
+    shutil.copy("curri.duckdb", "other.duckdb")
+    before = contents(store)
+    found = run(*words, store, code=1)
+    assert "is a store, which would be lost" in found.stderr
+    assert contents(store) == before
+
+
+@pytest.mark.parametrize("words", WRITING[:4], ids=lambda words: words[0])
+@pytest.mark.parametrize("path", ["", "."])
+def test_an_output_without_a_name_is_refused_in_a_line(folder: Path, words: list[str], path: str) -> None:
+    Path("p.jsonl").write_text('{"prompt": 1}\n')
+    found = run(*words, path, code=1)
+    assert "is a folder, and no name for a file" in found.stderr
+
+
 # ---- disks: in a mount namespace of its own -------------------------------------------------------------------------
 
 PLAYED = """

@@ -148,6 +148,12 @@ def test_what_is_wrong_is_said_in_one_line(
     assert curri("--config", "bad.toml", "doctor", code=1).stderr.splitlines()[0] == said[0]
 
 
+def test_the_commands_of_store_have_tables_although_an_option_is_called_that(answer: Answer, tmp_path: Path) -> None:
+    (tmp_path / "c.toml").write_text('[store.check]\nall = true\nstore = "other.duckdb"\n')
+    options = answer("store", "check", "--config", "c.toml", "--show-config")["options"]
+    assert (options["all"]["value"], options["store"]["value"]) == (True, "other.duckdb")
+
+
 def test_values_out_of_range_are_said_with_their_place(curri: Curri, tmp_path: Path) -> None:
     (tmp_path / "bad.toml").write_text("[select]\nn = 0")
     said = curri("select", "--config", "bad.toml", "-s", "ucb", code=2).stderr

@@ -80,6 +80,10 @@ def test_what_is_refused(curri: Curri, tried: Path, words: list[str], code: int,
     assert said in curri("plan", *words, code=code).stderr
 
 
+def test_a_filter_that_is_true_of_no_prompt_is_not_taken_for_prompts_without_rollouts(curri: Curri, tried: Path) -> None:
+    assert "there are no prompts" in curri("plan", "--where", 'arm == "none"').stderr
+
+
 def test_from_a_file(answer: Answer, tmp_path: Path) -> None:
     (tmp_path / "run.toml").write_text("[plan]\nn = [4, 8]\npass-rate = 0.1\nlive = 0.5\n")
     (found,) = answer("plan", "--config", "run.toml")["rates"]

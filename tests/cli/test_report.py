@@ -141,6 +141,18 @@ def test_an_empty_store_and_none(curri: Curri, answer: Answer) -> None:
     assert [item["command"] for item in found["advice"]] == ["curri ingest FILE.jsonl"]
 
 
+def test_an_ending_that_says_no_form_is_refused(rolled: Path, curri: Curri) -> None:
+    found = curri("report", "-o", "report.pdf", code=2)
+    assert "give --format" in found.stderr
+    assert not (rolled / "report.pdf").exists()
+    curri("report", "-o", "report.txt", "--format", "md")
+    assert (rolled / "report.txt").read_text().startswith("# ")
+
+
+def test_under_json_standard_output_has_one_document(rolled: Path, answer: Answer) -> None:
+    assert answer("report", "-o", "-")["output"] == "-"
+
+
 def test_it_cannot_be_written(rolled: Path, curri: Curri) -> None:
     assert "cannot be written" in curri("report", "-o", "nowhere/report.md", code=1).output
 

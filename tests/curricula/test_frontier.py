@@ -89,6 +89,27 @@ def test_every_prompt_gets_its_least_share(least: float) -> None:
     assert frontier.metrics()["curriculum/frontier/due_picks"] > 0
 
 
+@pytest.mark.parametrize("n", [1, 3])
+def test_small_batches_come_to_every_prompt_too(n: int) -> None:
+    frontier = Frontier(PromptPool(np.arange(1, 21)), seed=0, least=0.2)
+    visits, _ = play(frontier, np.repeat([0.0, 0.5], 10), 600 // n, n)
+    assert visits.min() >= 4
+    due = frontier.metrics()["curriculum/frontier/due_picks"]
+    assert 0 < due <= 0.35 * 600
+
+
+def test_surprises_do_not_run_away_with_the_trend() -> None:
+    """Nothing is learned for long, all memory has faded, and then rewards change at once."""
+    frontier = Frontier(PromptPool(np.arange(1, 201)), seed=0, memory=100.0)
+    play(frontier, np.full(200, 0.001), 150, 32)
+    trends = []
+    for i in range(20):
+        play(frontier, np.full(200, 0.3), 1, 32, seed=i)
+        trends.append(frontier.metrics()["curriculum/frontier/trend"])
+    assert np.abs(trends).max() < 0.5
+    assert frontier.metrics()["curriculum/frontier/live_foretold"] > 0.1
+
+
 def test_an_allowance_that_cannot_hold_gives_way_and_is_counted() -> None:
     frontier = Frontier(POOL, first_visits=1.0, most=1.0)
     for _ in range(12):
@@ -119,6 +140,21 @@ def test_tokens_are_learned_where_the_pool_knows_none() -> None:
     assert frontier.explain(2)["expected_tokens"] > frontier.explain(3)["expected_tokens"]
 
 
+def test_a_pool_whose_lengths_are_all_unknown_is_one_without_lengths() -> None:
+    known = Frontier(PromptPool([1, 2], expected_tokens=[float("nan")] * 2))
+    plain = Frontier(PromptPool([1, 2]))
+    assert known.explain(1)["worth"] == plain.explain(1)["worth"] > 0.5
+    assert known.explain(1)["expected_tokens"] is None
+
+
+@pytest.mark.parametrize("score", ["live", "variance", "root", "distance"])
+def test_one_rollout_a_prompt_still_tells_prompts_apart(score: str) -> None:
+    frontier = Frontier(POOL, group_size=1, score=score, curiosity=0.0)
+    for i in range(8):
+        told(frontier, {1: [1.0], 2: [float(i % 2)]})
+    assert frontier.explain(2)["worth"] > frontier.explain(1)["worth"] + 0.01
+
+
 def test_what_is_left_alone_becomes_uncertain_again() -> None:
     frontier = Frontier(POOL)
     told(frontier, {1: [1.0] * 8})
@@ -140,11 +176,14 @@ def test_a_prompt_never_seen_borrows_from_its_arm_and_from_its_prior() -> None:
     assert rates[0] > rates[2] > rates[1]
 
 
-def test_rewards_that_are_fractions_go_by_the_share_of_live_groups() -> None:
-    frontier = Frontier(POOL, curiosity=0.0)
+@pytest.mark.parametrize("score", ["live", "variance", "root", "distance"])
+def test_rewards_that_are_fractions_go_by_the_share_of_live_groups(score: str) -> None:
+    frontier = Frontier(POOL, curiosity=0.0, score=score, price=0.0)
     for _ in range(6):
-        told(frontier, {1: [0.5] * 8, 2: [0.2, 0.8] * 4})
-    assert frontier.explain(1)["worth"] < 0.3 < frontier.explain(2)["worth"]
+        told(frontier, {1: [0.5] * 8, 2: [0.2, 0.8] * 4, 3: [1.0, 0.0] * 4})
+    worth = [frontier.explain(i)["worth"] for i in (1, 2, 3)]
+    assert worth[0] < 0.3 * worth[1]
+    assert worth[1] < 1.1 * worth[2]
 
 
 def test_unknown_outcomes_are_counted_and_still_say_something() -> None:

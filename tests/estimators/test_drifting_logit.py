@@ -59,6 +59,19 @@ def test_no_news_leaves_a_belief_as_it_is() -> None:
     assert after.mean[1] > 0.3
 
 
+@pytest.mark.parametrize("m", [-16.0, 16.0])
+@pytest.mark.parametrize("n", [8, 1000, 100_000])
+def test_a_belief_that_was_far_off_is_put_right_by_one_group(m: float, n: int) -> None:
+    wrong = 0 if m > 0 else n
+    after = update_logit([m], [11.0], [wrong], [n])
+    z = np.linspace(-40.0, 40.0, 400_001)
+    logs = wrong * -np.logaddexp(0.0, -z) + (n - wrong) * -np.logaddexp(0.0, z) - np.square(z - m) / 22.0
+    weights = np.exp(logs - logs.max())
+    mean = float((weights * z).sum() / weights.sum())
+    assert after.mean[0] == pytest.approx(mean, abs=0.05)
+    assert after.variance[0] == pytest.approx(float((weights * np.square(z - mean)).sum() / weights.sum()), rel=0.1)
+
+
 def test_far_beliefs_stay_finite() -> None:
     after = update_logit([40.0, -40.0, 0.0], [1e-3, 25.0, 25.0], [0.0, 8.0, 1e6], [8.0, 8.0, 1e6])
     assert all(np.isfinite(part).all() for part in after)

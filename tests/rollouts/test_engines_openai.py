@@ -233,6 +233,22 @@ def test_a_web_page_is_no_api(server: Server) -> None:
         engine(server).check()
 
 
+@pytest.mark.parametrize("before", [0, 110, 290, 1190])
+def test_a_server_that_says_everything_back_does_not_show_the_key(
+    server: Server, monkeypatch: pytest.MonkeyPatch, before: int
+) -> None:
+    monkeypatch.setenv("OPENAI_API_KEY", KEY)
+    raw = b"-" * before + KEY.encode() * 30
+    server.models = Reply(raw=raw)
+    with pytest.raises(EngineError) as caught:
+        engine(server).check()
+    server.behaviour = lambda body, number: Reply(raw=raw)
+    (found,) = ask(engine(server, retries=0), Request(prompt(), 1, 0))
+    assert "that is not JSON" in found.failure
+    for size in range(4, len(KEY) + 1):
+        assert KEY[:size] not in str(caught.value) + found.failure
+
+
 def test_a_server_that_does_not_say_which_models_it_has(server: Server) -> None:
     server.models = Reply(body={"data": None})
     engine(server).check()

@@ -152,6 +152,11 @@ def test_wrong_usage_is_exit_code_2(curri: Command, words: tuple[str, ...], said
     assert (code, said in talk) == (2, True)
 
 
+def test_an_option_of_the_simulation_that_is_no_number(curri: Command) -> None:
+    code, _, talk = curri(*SIMULATED, "--engine-option", "ability=high")
+    assert (code, "`ability` of `SimulatedEngine` must be a number; got 'high'" in talk) == (1, True)
+
+
 def test_a_model_path_that_is_not_there(curri: Command) -> None:
     code, _, talk = curri("rollouts", "generate", "--engine", "vllm", "--model", "./nowhere", "--verifier", "exact")
     assert code == 1
@@ -414,6 +419,8 @@ def test_prune_by_age_and_size(curri: Command, folder: Path) -> None:
     assert sum(len(text) for *_, text in left) <= 60_000
     assert {sample for _, sample, _ in left} == {2, 3}
     assert sum(sample == 3 for _, sample, _ in left) == PROMPTS, "what has no age goes last"
+    for days in ("1e6", "1e300"):
+        assert json.loads(curri("rollouts", "prune", "--older-than", days, "--yes", "--json")[1])["responses"] == 0
     assert curri("rollouts", "prune")[0] == 1
     assert curri("rollouts", "prune", "--max-size", "many")[0] == 2
 

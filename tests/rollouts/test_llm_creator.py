@@ -9,6 +9,7 @@ import shutil
 import subprocess
 import sys
 import threading
+import time
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -157,6 +158,14 @@ def test_no_reply_is_too_strange(reply: str) -> None:
     for with_answer in (True, False):
         read = parsed(reply, with_answer=with_answer)
         assert isinstance(read, Refusal) or read[0].strip()
+
+
+@pytest.mark.parametrize("piece", [" ", "\t", "# ", "** ", "the ", "new ", "\n ", "#", "answer ", "answer:"])
+def test_a_reply_of_one_thing_again_and_again_takes_no_time(piece: str) -> None:
+    start = time.process_time()
+    assert isinstance(parsed(piece * 30_000, with_answer=True), Refusal)
+    assert isinstance(parsed(f"### NEW PROBLEM\n{piece * 30_000}", with_answer=True), Refusal)
+    assert time.process_time() - start < 10.0
 
 
 def test_what_is_asked_holds_the_problem_the_instruction_and_the_form() -> None:

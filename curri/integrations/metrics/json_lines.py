@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from curri.errors import InvalidInput
+from curri.exchange.jsonl import spare_stores
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -26,7 +27,7 @@ class JsonLinesWriter:
         run: the name of the run, written with every line; left out if None.
 
     Raises:
-        InvalidInput: it cannot be opened for writing.
+        InvalidInput: it cannot be opened for writing, or it is a store.
 
     >>> import tempfile
     >>> with tempfile.TemporaryDirectory() as folder:
@@ -39,6 +40,7 @@ class JsonLinesWriter:
     def __init__(self, path: str | os.PathLike[str], *, run: str | None = None) -> None:
         self._path = Path(path)
         self._run = {} if run is None else {"run": run}
+        spare_stores(self._path)
         try:
             os.close(self._open())
         except OSError as error:

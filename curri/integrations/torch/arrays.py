@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from os import PathLike
 
     from curri.curricula.base import Curriculum
-    from curri.integrations.torch.backing import Pick
+    from curri.integrations.torch.backing import Pick, Replayed
     from curri.integrations.torch.rows import Rows
     from curri.scheduler import Resolution
     from curri.types import Bools, Floats, Ints
@@ -154,7 +154,7 @@ class ArrayBacking:
                 self._past[prompt] = self._past[prompt]._replace(rewards=(*self._past[prompt].rewards, *mine.tolist()))
 
     def resolve(
-        self, prompt_ids: Ints, event: Resolution, reason: str | None, *, gathered: bool
+        self, prompt_ids: Ints, event: Resolution, reason: str | None, *, gathered: bool, replayed: Replayed | None
     ) -> tuple[tuple[int, ...], Ints]:
         """Settle prompts in flight without outcomes."""
         check_event(event)

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeAlias
 
 import numpy as np
 
 from curri.errors import InvalidParameter, StateMismatch
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from os import PathLike
 
     from curri.curricula.base import Curriculum
@@ -16,7 +17,10 @@ if TYPE_CHECKING:
     from curri.scheduler import Resolution, Scheduler, Told
     from curri.types import Ints, Selection
 
-__all__ = ["Backing", "Pick", "StoreBacking", "pick_of"]
+__all__ = ["Backing", "Pick", "Replayed", "StoreBacking", "pick_of"]
+
+Replayed: TypeAlias = "Callable[[int], tuple[int, ...]]"
+"""The rounds that a prompt was handed out for, where rounds are handed out again that may be settled."""
 
 
 class Pick(NamedTuple):
@@ -57,9 +61,12 @@ class Backing(Protocol):
         """Outcomes, as keywords of ``Scheduler.tell``; gives what became of them, and the prompts of all ranks."""
 
     def resolve(
-        self, prompt_ids: Ints, event: Resolution, reason: str | None, *, gathered: bool
+        self, prompt_ids: Ints, event: Resolution, reason: str | None, *, gathered: bool, replayed: Replayed | None
     ) -> tuple[tuple[int, ...], Ints]:
-        """Settle prompts without outcomes; gives the rounds it closed, and the prompts of all ranks."""
+        """Settle prompts without outcomes; gives the rounds it closed, and the prompts of all ranks.
+
+        With ``replayed``, what the replayed round has settled already stays as it is.
+        """
 
     def open(self) -> list[Pick]:
         """What was handed out and is not settled, oldest first."""
@@ -115,10 +122,17 @@ class StoreBacking:
         return self.scheduler.tell(**columns), columns["prompt_ids"]
 
     def resolve(
-        self, prompt_ids: Ints, event: Resolution, reason: str | None, *, gathered: bool
+        self, prompt_ids: Ints, event: Resolution, reason: str | None, *, gathered: bool, replayed: Replayed | None
     ) -> tuple[tuple[int, ...], Ints]:
         """See ``Scheduler.resolve``."""
-        return self.scheduler.resolve(prompt_ids, event, reason), prompt_ids
+        ids = prompt_ids if replayed is None else self._unsettled(prompt_ids, replayed)
+        return (self.scheduler.resolve(ids, event, reason) if ids.size else ()), prompt_ids
+
+    def _unsettled(self, prompt_ids: Ints, replayed: Replayed) -> Ints:
+        """Those that are still in flight in the round they were handed out for; one may be in flight in a later one."""
+        in_flight = {prompt: pick.round for pick in self.open() for prompt in pick.prompt_ids.tolist()}
+        kept = [p for p in prompt_ids.tolist() if not replayed(p) or in_flight.get(p) in replayed(p)]
+        return np.array(kept, dtype=np.int64)
 
     def open(self) -> list[Pick]:
         """From the ledger, so that it does not matter which process handed it out."""

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from os import PathLike
 
-    from curri.integrations.torch.backing import Backing
+    from curri.integrations.torch.backing import Backing, Replayed
     from curri.scheduler import Resolution, Told
     from curri.state import State
     from curri.types import Ints
@@ -134,11 +134,15 @@ class Authority:
         return _told(answer), answer["ids"]
 
     def resolve(
-        self, prompt_ids: Ints, event: Resolution, reason: str | None, *, gathered: bool
+        self, prompt_ids: Ints, event: Resolution, reason: str | None, *, gathered: bool, replayed: Replayed | None
     ) -> tuple[tuple[int, ...], Ints]:
         """Rank 0 settles what every rank names."""
         ids = prompt_ids if gathered else _union(self._ranks, prompt_ids)
-        answer = self._first(lambda own: {"closed": list(own.resolve(ids, event, reason, gathered=True)[0])})
+
+        def resolve(own: Backing) -> State:
+            return {"closed": list(own.resolve(ids, event, reason, gathered=True, replayed=replayed)[0])}
+
+        answer = self._first(resolve)
         return tuple(answer["closed"]), ids
 
     def open(self) -> list[Pick]:
@@ -225,11 +229,11 @@ class Replicated:
         return self._own.tell(_merged(parts[:1] if gathered else parts), gathered=True)
 
     def resolve(
-        self, prompt_ids: Ints, event: Resolution, reason: str | None, *, gathered: bool
+        self, prompt_ids: Ints, event: Resolution, reason: str | None, *, gathered: bool, replayed: Replayed | None
     ) -> tuple[tuple[int, ...], Ints]:
         """Every copy settles what any rank names."""
         ids = prompt_ids if gathered else _union(self._ranks, prompt_ids)
-        return self._own.resolve(ids, event, reason, gathered=True)
+        return self._own.resolve(ids, event, reason, gathered=True, replayed=replayed)
 
     def open(self) -> list[Pick]:
         """The same on every rank."""

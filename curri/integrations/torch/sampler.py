@@ -178,7 +178,8 @@ class _Base(Sampler[ItemT_co]):
         self._refuse_elsewhere("resolve")
         ids = np.unique(self._prompts(prompt_ids, gathered=gathered))
         with self._stream.changed:
-            closed, named = self._backing.resolve(ids, event, reason, gathered=gathered)
+            replayed = self._stream.replayed
+            closed, named = self._backing.resolve(ids, event, reason, gathered=gathered, replayed=replayed)
             self._stream.settle(named)
             return closed
 

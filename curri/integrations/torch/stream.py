@@ -15,7 +15,7 @@ from curri.errors import CurriError, InvalidParameter, StateMismatch
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-    from curri.integrations.torch.backing import Backing, Pick
+    from curri.integrations.torch.backing import Backing, Pick, Replayed
     from curri.types import Ints
 
 WhenStale: TypeAlias = Literal["raise", "wait"]
@@ -225,6 +225,13 @@ class Stream:
                     rounds = self._rounds_of[number]
                     return rounds[0] if len(rounds) == 1 else None
         return None
+
+    @property
+    def replayed(self) -> Replayed | None:
+        """After :meth:`replay`: the rounds that a prompt was handed out for; none for one that was not."""
+        if not self._replayed:
+            return None
+        return lambda prompt: self._rounds_of[self._chunks_of[prompt][0]] if prompt in self._chunks_of else ()
 
     @property
     def first_unheard(self) -> int | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import math
+import numbers
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -69,6 +70,10 @@ class SimulatedEngine:
         slip: float = 0.0,
         length: float = 40.0,
     ) -> None:
+        given = {"ability": ability, "spread": spread, "guess": guess, "slip": slip, "length": length}
+        for what, value in given.items():
+            if isinstance(value, bool) or not isinstance(value, numbers.Real):
+                raise InvalidParameter(f"`{what}` of `SimulatedEngine` must be a number; got {value!r}")
         solve_probability(ability, 0.0, guess=guess, slip=slip)  # refuses what the formula refuses
         for what, value, low in (("spread", spread, 0.0), ("length", length, 1.0)):
             if not (math.isfinite(value) and value >= low):

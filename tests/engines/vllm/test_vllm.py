@@ -124,7 +124,7 @@ def _theory(right: NDArray[np.int64]) -> tuple[float, float]:
     """
     rates = right / N
     noise = (rates * (1 - rates)).mean() / (N - 1)  # unbiased for E[p(1-p)]/n
-    correlation = float(np.corrcoef(rates)[0, 1])
+    correlation = float(np.corrcoef(*rates)[0, 1])
     return correlation, float(1 - noise / rates.var(axis=1, ddof=1).mean())
 
 

@@ -17,7 +17,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import curri
-from curri.errors import InvalidParameter, StateMismatch
+from curri.errors import InvalidParameter, InvalidRollouts, StateMismatch
 from curri.store import NewPrompt
 
 pytest.importorskip("torch")
@@ -158,6 +158,32 @@ def test_a_store_that_went_on_hands_out_again_what_the_weights_have_lost(store: 
     assert not set(again[2]) & set(np.ravel(lost).tolist())
     told = sampler.tell(lost[0], rewards(lost[0], 2))
     assert (told.new, told.repeated) == (0, 5)
+
+
+def test_what_was_lost_before_a_replay_may_be_lost_again_and_nothing_else_is(store: curri.PromptStore) -> None:
+    sampler = stored(store)
+    stream = iter(sampler)
+    state = sampler.state_dict()
+
+    def step() -> list[int]:
+        ids = sampler.prompt_ids_of([next(stream) for _ in range(5)]).tolist()
+        sampler.tell(ids[1:], rewards(ids[1:], 0))
+        sampler.resolve(ids[:1], "lost", "no score")
+        return ids
+
+    before = [step() for _ in range(12)]  # uniform's whole epoch: what comes next was all settled once
+    open_ids = sampler.prompt_ids_of([next(stream) for _ in range(5)]).tolist()
+    sampler.load_state_dict({**state, "mark": sampler.state_dict()["mark"]})
+    sampler.replay(0)
+    stream = iter(sampler)
+    again = [step() for _ in range(12)]
+    assert again == before
+    lost = store.connection.rows("select round, count(*) from ledger where event = 'lost' group by 1 order by 1")
+    assert lost == [(i, 1) for i in range(12)], "those in flight in round 12 were not touched"
+    assert sampler.prompt_ids_of([next(stream) for _ in range(5)]).tolist() == open_ids
+    sampler.resolve(open_ids, "dropped", "stale")
+    with pytest.raises(InvalidRollouts, match="not in flight"):
+        sampler.resolve(open_ids, "dropped", "stale")
 
 
 def test_what_is_still_to_be_replayed_is_not_forgotten_by_the_next_checkpoint(store: curri.PromptStore) -> None:

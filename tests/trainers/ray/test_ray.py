@@ -212,6 +212,19 @@ def test_a_trainer_that_comes_back_takes_over_from_the_one_before(start: Callabl
     assert actor.status()["consumers"] == []
 
 
+def test_one_picks_and_another_hears(start: Callable[..., SchedulerActor]) -> None:
+    actor = start()
+    picker, hearer = actor.consumer("picker"), actor.consumer("hearer")
+    for number in range(3):
+        selection = picker.ask(4)
+        assert selection.ticket.round == number
+        assert set(picker._held) == {(number, 0)}  # what the other one settled is forgotten
+        for response in range(GROUP):
+            hearer.tell(selection.prompt_ids, rewards_of(selection.prompt_ids, response), resolve=None)
+        assert hearer.resolve(selection.prompt_ids, "trained") == (number,)
+    assert picker.metrics()["scheduler/prompts_trained"] == 12
+
+
 def test_stopping_and_starting_again(start: Callable[..., SchedulerActor], path: Path) -> None:
     actor = start()
     held = actor.consumer("trainer").ask(8)

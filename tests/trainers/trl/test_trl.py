@@ -158,6 +158,14 @@ def test_with_the_models_own_rewards_nothing_trained_is_lost_or_repeated(tmp_pat
     assert rest[: len(died) - 4] == died[4:], "what the lost weights were trained on comes again, as it was picked"
 
 
+def test_a_run_that_was_killed_twice_forgets_nothing(tmp_path: Path) -> None:
+    """The second checkpoint is made while rounds that were told before the first crash are handed out again."""
+    died = played(tmp_path, "--die-at", "10", code=-9)
+    again = played(tmp_path, "--resume", "checkpoint-4", "--die-at", "6", code=-9)
+    assert again == died[4:]
+    assert played(tmp_path, "--resume", "checkpoint-8") == died[8:]
+
+
 def test_two_ranks_pick_the_same_prompts_and_no_group_mixes_two(tmp_path: Path) -> None:
     rounds = played(tmp_path, ranks=2)
     assert len(rounds) == 20, "each rank told ten times"
