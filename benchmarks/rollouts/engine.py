@@ -18,7 +18,7 @@ import curri
 from benchmarks.table import Row, quiet, render, timed
 from curri.rollouts import Elimination, VerifierPool, VLLMEngine, generate
 from curri.store import NewPrompt
-from curri.types import Sampling
+from curri.types import Prompt, Sampling
 from tests.engines.vllm import tiny
 
 if TYPE_CHECKING:
@@ -55,6 +55,7 @@ def main() -> int:
         print(f"through curri {size / np.median(row.ours_ms) * 1e3:,.0f} rollouts/s")
         print(render([row, cpu]))
         print(bench.math())
+        print(bench.value())
         for line in bench.adaptive():
             print(line)
         engine.close()
@@ -82,7 +83,12 @@ class _Bench:
     def store(self, name: str) -> PromptStore:
         """A new store with the sums."""
         store = curri.open_store(self.folder / f"{name}.duckdb", create=True)
-        store.prompts.add([NewPrompt(*pair, "sums") for pair in _rows(self.texts, self.answers)])
+        store.prompts.add(
+            [
+                NewPrompt(text, is_chat=False, answer=answer, arm="sums")
+                for text, answer in zip(self.texts, self.answers, strict=True)
+            ]
+        )
         return store
 
     def ours(self, seed: int) -> tuple[float, float]:
@@ -92,13 +98,13 @@ class _Bench:
             with quiet():
                 return _both(lambda: generate(store, self.engine, verifier, n=N, sampling=sampling))
 
-    def bare(self, seed: int) -> tuple[float, float]:
+    def bare(self, seed: int, n: int = N) -> tuple[float, float]:
         """The same of one call of vLLM for as many responses to the same prompts."""
         from vllm import SamplingParams
 
         llm: Any = self.engine._llm
         params = [
-            SamplingParams(n=N, seed=1_000_000 * (seed + 1) + N * i, temperature=1.0, max_tokens=TOKENS)
+            SamplingParams(n=n, seed=1_000_000 * (seed + 1) + n * i, temperature=1.0, max_tokens=TOKENS)
             for i in range(len(self.texts))
         ]
         with quiet():
@@ -136,6 +142,23 @@ class _Bench:
         rates = ", ".join(f"{name} {len(found) / took:,.0f} responses/s" for name, took in seconds.items())
         return f"scoring alone: {rates}"
 
+    def value(self) -> str:
+        """What finding prompts of intermediate difficulty takes: PCL's value model against three rollouts each."""
+        from curri.estimators.text_value import TextValue
+
+        prompts = [
+            Prompt(i, text, answer, "sums", {})
+            for i, (text, answer) in enumerate(zip(self.texts, self.answers, strict=True))
+        ]
+        model = TextValue()
+        model.fit(prompts, np.full(len(prompts), 0.5))  # warms up; how long it takes does not depend on what it knows
+        read = [timed(lambda: model.predict(prompts)) for _ in range(9)]
+        drawn = [self.bare(seed, n=3)[0] for seed in range(9)]
+        return (
+            f"prompts of intermediate difficulty among {len(prompts)}: {np.median(read):.1f} ms by PCL's value model, "
+            f"{np.median(drawn):.0f} ms by 3 rollouts of each, {np.median(drawn) / np.median(read):.0f} times as long"
+        )
+
     def adaptive(self) -> list[str]:
         """Successive elimination against fixed numbers of rollouts, in rollouts for each prompt with a signal."""
         lines = []
@@ -171,10 +194,6 @@ def _both(action: Callable[[], object]) -> tuple[float, float]:
 def _line(case: str, rollouts: int, with_signal: int) -> str:
     each = rollouts / max(with_signal, 1)
     return f"{case:34} {rollouts:6,} rollouts, {with_signal:4} prompts with signal, {each:6.2f} rollouts each"
-
-
-def _rows(texts: list[str], answers: list[str]) -> list[tuple[str, bool, str]]:
-    return [(text, False, answer) for text, answer in zip(texts, answers, strict=True)]
 
 
 if __name__ == "__main__":

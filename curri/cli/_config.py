@@ -132,7 +132,9 @@ class _Reader:
         self._program = program
 
     def read(self, content: dict[str, Any]) -> ConfigFile:
-        top = {key: value for key, value in content.items() if _spelled(key) in SHARED and not self._is_group(key, value)}
+        top = {
+            key: value for key, value in content.items() if _spelled(key) in SHARED and not self._is_group(key, value)
+        }
         for key, value in top.items():
             self._share(key, value)
         self._group(self._program, {key: value for key, value in content.items() if key not in top}, ())

@@ -96,7 +96,7 @@ def _answer_rates(plans: list[Plan], live: float | None, largest: int, *, as_jso
 
 def _show(found: StorePlan, largest: int) -> None:
     whole = found.together
-    if not whole.prompts:
+    if not any(arm.prompts for arm in found.arms):
         say("there are no prompts that may be picked, or the filter is true of none; curri prompts list shows them")
         return
     if not whole.tried:

@@ -80,7 +80,7 @@ def test_what_is_refused(curri: Curri, tried: Path, words: list[str], code: int,
     assert said in curri("plan", *words, code=code).stderr
 
 
-def test_a_filter_that_is_true_of_no_prompt_is_not_taken_for_prompts_without_rollouts(curri: Curri, tried: Path) -> None:
+def test_a_filter_that_no_prompt_meets_is_told_from_missing_rollouts(curri: Curri, tried: Path) -> None:
     assert "there are no prompts" in curri("plan", "--where", 'arm == "none"').stderr
 
 
