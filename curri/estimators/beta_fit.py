@@ -18,6 +18,9 @@ __all__ = ["arm_priors", "arm_spreads", "fit_beta"]
 _STEPS = 2000
 _CLOSE = 1e-7
 _SMALLEST = 1e-6
+_NARROWEST = 100.0
+"""α + β is at most this: pass rates that differ by 0.05 at one half. Counts that differ less than chance would have more
+for ever, by a quarter with every step."""
 
 
 def fit_beta(
@@ -30,8 +33,8 @@ def fit_beta(
 
     It is what is known of a prompt before it is tried and, with a prompt's own counts added, after. Where every prompt
     was always wrong (or right), the likelihood grows for ever as α (or β) goes to 0; the answer is then small, and
-    finite. Prompts with one response say nothing about the spread: if there are no others, the sum α + β stays that of
-    ``start``.
+    finite. Where prompts differ less than chance makes them differ, α + β is 100. Prompts with one response say nothing
+    about the spread: if there are no others, the sum α + β stays that of ``start``.
 
     Args:
         successes: right answers of each prompt, integers in [0, responses], shape (_P,).
@@ -69,6 +72,8 @@ def fit_beta(
         new_b = max(b * float(np.sum(wrong / (b + steps_wrong)) / below), _SMALLEST)
         done = abs(new_a - a) + abs(new_b - b) < _CLOSE * (a + b)
         a, b = new_a, new_b
+        if a + b > _NARROWEST:
+            return a * (_NARROWEST / (a + b)), b * (_NARROWEST / (a + b))
         if done:
             break
     return a, b

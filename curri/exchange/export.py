@@ -13,7 +13,7 @@ import numpy as np
 import pyarrow as pa
 
 from curri.errors import InvalidData, InvalidInput, InvalidParameter, did_you_mean
-from curri.exchange.jsonl import compact_json, is_standard
+from curri.exchange.jsonl import compact_json, draft_of, is_standard
 from curri.exchange.selection import write_jsonl
 from curri.exchange.trainers import MESSAGES, TRAINERS, as_messages, file_of, plain_messages
 
@@ -265,7 +265,7 @@ def _chunks(rows: Iterator[dict[str, Any]]) -> Iterator[Sequence[dict[str, Any]]
 @contextlib.contextmanager
 def _draft(file: Path) -> Iterator[Path]:
     """A file beside the wanted one, which takes its place when all went well."""
-    draft = file.with_name(f".{file.name}.{os.getpid()}.tmp")
+    draft = draft_of(file)
     try:
         if file.exists() and not file.is_file():
             raise InvalidData(f"{file} cannot be written: it is no plain file")

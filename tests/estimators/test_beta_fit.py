@@ -90,3 +90,10 @@ def test_on_real_pass_rates_it_foresees_the_share_of_live_groups(shared: Path) -
             uniform.append(abs(expected_rate_score("live", 1.0 + k, 1.0 + m - k, n=n).mean() - true))
     assert max(errors) < 0.02
     assert 0.5 < max(uniform) < 0.6
+
+
+def test_prompts_that_differ_less_than_chance_have_a_spread_that_does_not_depend_on_the_search() -> None:
+    for responses in (4, 8, 64):
+        alpha, beta = fit_beta([responses // 2] * 50, [responses] * 50)
+        assert alpha + beta == pytest.approx(100.0)
+        assert alpha == pytest.approx(beta)
