@@ -19,8 +19,8 @@ _STEPS = 2000
 _CLOSE = 1e-7
 _SMALLEST = 1e-6
 _NARROWEST = 100.0
-"""α + β is at most this: pass rates that differ by 0.05 at one half. Counts that differ less than chance would have more
-for ever, by a quarter with every step."""
+"""α + β is at most this: pass rates that differ by 0.05 at one half. Counts that differ less than by chance would have
+more for ever, by a quarter with every step."""
 
 
 def fit_beta(
