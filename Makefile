@@ -19,7 +19,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export OMP_NUM_THREADS ?= 1
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test coverage test-duckdb1 test-trl test-vllm test-ray lint bench clean
+.PHONY: help demo test coverage test-duckdb1 test-trl test-vllm test-ray lint bench clean test-browser ci-slow
 .NOTPARALLEL:
 
 help: ## Show this list
@@ -57,6 +57,15 @@ test-vllm: $(VENVVLLM)/.stamp-dev ## Generate for real with vLLM on the CPU: rol
 test-ray: $(VENVRAY)/.stamp-dev ## Serve a curriculum to four processes with Ray, and kill them
 	@echo "==> Working with Ray, in an environment of its own."
 	@RAY_AUTH_MODE=disabled $(VENVRAY)/bin/python -m pytest tests/trainers/ray $(ARGS)
+
+test-browser: $(VENV)/.stamp-dev ## Open the reports in a real browser (Chromium, headless)
+	@command -v chromium >/dev/null || command -v chromium-browser >/dev/null || command -v google-chrome >/dev/null || { \
+	  echo "error: there is no Chromium here; install it first (Debian and Ubuntu: apt install chromium)" >&2; exit 1; }
+	@echo "==> Opening the reports in a browser."
+	@$(VENV)/bin/python -m pytest tests/browser $(ARGS)
+
+ci-slow: ## Run the slow suites whose code the last commit touched (BASE=main: since then; BASE=all: every one)
+	@.ci/slow $(BASE)
 
 lint: $(VENV)/.stamp-dev ## Check style, types, and which module imports which
 	@echo "==> Checking the rules of style (ruff check)."
