@@ -11,8 +11,10 @@ TORCH   ?= torch
 JOBS    ?= auto
 ARGS    ?=
 
-# Folders of tests that meet a store.
-STORED = $(addprefix tests/,analysis cli docs evolution exchange reports rollouts scheduler simulation/test_demo.py store)
+# Tests that meet a store.
+STORED = $(addprefix tests/,analysis evolution exchange scheduler store reports/test_difficulty.py simulation/test_demo.py) \
+  $(addprefix tests/cli/test_,process.py prompts.py rounds.py store_commands.py store_maintenance.py where.py) \
+  tests/cli/test_strategies_in_runs.py tests/docs/test_readme.py $(addprefix tests/rollouts/test_,generation.py generate_command.py)
 
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 # Tests run side by side: more threads within each would only wait for one another.

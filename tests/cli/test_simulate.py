@@ -214,7 +214,7 @@ def _children(pid: int, least: int) -> list[int]:
 
     def there() -> bool:
         listed = subprocess.run(
-            ["ps", "-o", "pid=,args=", "--ppid", str(pid)], capture_output=True, text=True, check=False
+            ["ps", "-ww", "-o", "pid=,args=", "--ppid", str(pid)], capture_output=True, text=True, check=False
         )
         found[:] = [int(line.split()[0]) for line in listed.stdout.splitlines() if "spawn_main" in line]
         return len(found) >= least

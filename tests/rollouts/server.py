@@ -59,8 +59,7 @@ class Server:
         self.lock = threading.Lock()
         self.closing = threading.Event()
         self._busy = 0
-        self._http = ThreadingHTTPServer(("127.0.0.1", 0), _handler(self))
-        self._http.daemon_threads = True
+        self._http = _Listener(("127.0.0.1", 0), _handler(self))
         self.url = f"http://127.0.0.1:{self._http.server_address[1]}/v1"
         self._thread = threading.Thread(target=self._http.serve_forever, kwargs={"poll_interval": 0.01})
         self._thread.start()
@@ -106,6 +105,11 @@ def answer(body: dict[str, Any], *, n: int | None = None, token_ids: bool | None
         if body.get("return_token_ids") if token_ids is None else token_ids:
             choices[-1]["token_ids"] = [ord(character) for character in text]
     return {"object": "x", "choices": choices, "usage": {"completion_tokens": sum(map(len, texts))}}
+
+
+class _Listener(ThreadingHTTPServer):
+    daemon_threads = True
+    request_queue_size = 512  # with the usual 5, connections that come at once are reset on a busy machine
 
 
 def _handler(server: Server) -> type[BaseHTTPRequestHandler]:

@@ -216,13 +216,13 @@ def test_prompts_that_fail_are_counted_with_the_reason_and_the_rest_is_kept(
         "7 + 7 = ?": Reply(400, {"error": {"message": "\x1b]0;title\x07 no"}}),
     }
     server.behaviour = lambda body, number: troubles.get(body["messages"][0]["content"])
-    words = over_http(server, "-n", "2", "--retries", "2", "--timeout", "0.5")
+    words = over_http(server, "-n", "2", "--retries", "2", "--timeout", "2")
     code, _, talk = curri(*words)
     assert code == 4
     for said in (
         "2 failed: the server answered with something that is not JSON: b'\\x1b[2Jgarbage' (3 attempts)",
         "2 failed: the server answered with no choice that has a text (3 attempts)",
-        "2 failed: no answer within 0.5 s (3 attempts)",
+        "2 failed: no answer within 2 s (3 attempts)",
         "2 failed: the server answers with status 400: ]0;title  no",
         "the same command goes on with the rest",
     ):
