@@ -220,7 +220,7 @@ def test_prompts_that_fail_are_counted_with_the_reason_and_the_rest_is_kept(
     code, _, talk = curri(*words)
     assert code == 4
     for said in (
-        "2 failed: the server answered with something that is not JSON: b'\\x1b[2Jgarbage' (3 attempts)",
+        "2 failed: the server answered with something that is not JSON:  [2Jgarbage (3 attempts)",
         "2 failed: the server answered with no choice that has a text (3 attempts)",
         "2 failed: no answer within 2 s (3 attempts)",
         "2 failed: the server answers with status 400: ]0;title  no",
