@@ -39,7 +39,7 @@ class ScoreTable:
     """
 
     def __init__(self, kind: RateScore, *, n: int = 8, target: float = 0.5) -> None:
-        self._mean, self._deviation = _table(kind, n, target)
+        self._tables = _table(kind, n, target)
 
     def at(self, mean: Floats, variance: Floats) -> tuple[Floats, Floats]:
         """Mean and standard deviation of the score for beliefs N(mean, variance), each of their shape."""
@@ -55,10 +55,6 @@ class ScoreTable:
         corners = list(zip(weights, offsets, strict=True))
         found = [sum(weight * table[place + offset] for weight, offset in corners) for table in self._tables]
         return np.asarray(found[0]), np.asarray(found[1])
-
-    @property
-    def _tables(self) -> tuple[Floats, Floats]:
-        return self._mean, self._deviation
 
 
 @lru_cache(maxsize=32)

@@ -46,7 +46,7 @@ from curri.errors import CurriError, unknown_name
 from curri.pool import PromptPool
 from curri.registry import strategy as strategy_class
 from curri.testing.case import expect, refused
-from curri.testing.contract import Result
+from curri.testing.contract import Result, nodes, result_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -233,29 +233,12 @@ def adapter_checks(case: AdapterCase) -> list[AdapterCheck]:
 
 def run_adapter_checks(case: AdapterCase) -> list[Result]:
     """Run all checks of a case, without pytest."""
-    return [_run(check) for check in adapter_checks(case)]
-
-
-def _run(check: AdapterCheck) -> Result:
-    expected = check.name in check.case.expected_failures
-    try:
-        check()
-    except Exception as error:  # noqa: BLE001  whatever the adapter raises is its result
-        return Result(check.name, "failed as expected" if expected else "failed", f"{type(error).__name__}: {error}")
-    return Result(check.name, "passed unexpectedly" if expected else "passed", "")
+    return [result_of(check) for check in adapter_checks(case)]
 
 
 def parametrize_adapters(cases: Iterable[AdapterCase]) -> pytest.MarkDecorator:
     """A pytest mark that gives a test its ``check`` argument: one node a check and case."""
-    import pytest
-
-    params = []
-    for case in cases:
-        for check in adapter_checks(case):
-            reason = case.expected_failures.get(check.name)
-            marks = [] if reason is None else [pytest.mark.xfail(strict=True, reason=reason)]
-            params.append(pytest.param(check, id=check.id, marks=marks))
-    return pytest.mark.parametrize("check", params)
+    return nodes(check for case in cases for check in adapter_checks(case))
 
 
 # ---- helpers ---------------------------------------------------------------------------------------------------------

@@ -30,6 +30,8 @@ if TYPE_CHECKING:
 
     import pytest
 
+    from curri.testing.adapters import AdapterCheck
+
 Outcome: TypeAlias = Literal["passed", "failed", "failed as expected", "passed unexpectedly"]
 
 MODULES = (construction, selection, learning, determinism, persistence, talk, bounds, scale)
@@ -100,26 +102,31 @@ def strategy_checks(case: Case) -> list[Check]:
 
 def run_checks(case: Case) -> list[Result]:
     """Run all checks of a case, without pytest."""
-    return [_run(check) for check in strategy_checks(case)]
+    return [result_of(check) for check in strategy_checks(case)]
 
 
-def _run(check: Check) -> Result:
+def result_of(check: Check | AdapterCheck) -> Result:
+    """Run one check, of a strategy or of an adapter, without pytest."""
     expected = check.name in check.case.expected_failures
     try:
         check()
-    except Exception as error:  # noqa: BLE001  whatever the strategy raises is its result
+    except Exception as error:  # noqa: BLE001  whatever is checked may raise anything, and that is its result
         return Result(check.name, "failed as expected" if expected else "failed", f"{type(error).__name__}: {error}")
     return Result(check.name, "passed unexpectedly" if expected else "passed", "")
 
 
 def parametrize(cases: Iterable[Case]) -> pytest.MarkDecorator:
     """A pytest mark that gives a test its ``check`` argument: one node a check and case."""
+    return nodes(check for case in cases for check in strategy_checks(case))
+
+
+def nodes(checks: Iterable[Check | AdapterCheck]) -> pytest.MarkDecorator:
+    """A pytest mark with one node a check; one that is known to fail has to."""
     import pytest
 
     params = []
-    for case in cases:
-        for check in strategy_checks(case):
-            reason = case.expected_failures.get(check.name)
-            marks = [] if reason is None else [pytest.mark.xfail(strict=True, reason=reason)]
-            params.append(pytest.param(check, id=check.id, marks=marks))
+    for check in checks:
+        reason = check.case.expected_failures.get(check.name)
+        marks = [] if reason is None else [pytest.mark.xfail(strict=True, reason=reason)]
+        params.append(pytest.param(check, id=check.id, marks=marks))
     return pytest.mark.parametrize("check", params)
