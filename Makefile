@@ -6,6 +6,8 @@ VENV1   ?= .venv-duckdb1
 VENVTRL ?= .venv-trl
 VENVRAY ?= .venv-ray
 VENVVLLM ?= .venv-vllm
+VENVVERL ?= .venv-verl
+VENVTINKER ?= .venv-tinker
 DUCKDB1 ?= 1.5.6
 TORCH   ?= torch
 JOBS    ?= auto
@@ -21,7 +23,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export OMP_NUM_THREADS ?= 1
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test coverage test-duckdb1 test-trl test-vllm test-ray lint bench clean test-browser ci-slow
+.PHONY: help demo test coverage test-duckdb1 test-trl test-vllm test-ray test-verl test-tinker lint bench clean test-browser ci-slow
 .NOTPARALLEL:
 
 help: ## Show this list
@@ -60,6 +62,15 @@ test-ray: $(VENVRAY)/.stamp-dev ## Serve a curriculum to four processes with Ray
 	@echo "==> Working with Ray, in an environment of its own."
 	@RAY_AUTH_MODE=disabled $(VENVRAY)/bin/python -m pytest tests/trainers/ray $(ARGS)
 
+test-verl: $(VENVVERL)/.stamp-dev ## Run verl's V1 trainers on the CPU as far as they go, with a real TransferQueue
+	@echo "==> Working with verl, in an environment of its own (some minutes)."
+	@$(VENVVERL)/bin/python -m pytest tests/trainers/verl curri/integrations/verl_plugin.py $(ARGS)
+
+test-tinker: $(VENVTINKER)/.stamp-dev ## Roll out groups with the real tinker-cookbook, its hosted model left out
+	@echo "==> Working with tinker-cookbook and verifiers, in an environment of its own."
+	@$(VENVTINKER)/bin/python -m pytest tests/integrations/test_tinker.py tests/integrations/test_prime_rl.py \
+	  tests/integrations/test_signatures.py $(ARGS)
+
 test-browser: $(VENV)/.stamp-dev ## Open the reports in a real browser (Chromium, headless)
 	@command -v chromium >/dev/null || command -v chromium-browser >/dev/null || command -v google-chrome >/dev/null || { \
 	  echo "error: there is no Chromium here; install it first (Debian and Ubuntu: apt install chromium)" >&2; exit 1; }
@@ -86,7 +97,7 @@ bench: $(VENV)/.stamp-core ## Measure the budgets and print them as a table
 
 clean: ## Remove environments, caches, reports and the demo's output
 	@echo "==> Removing environments, caches, reports and demo/. Your stores (*.duckdb) outside demo/ stay."
-	@rm -rf $(VENV) $(VENV1) $(VENVTRL) $(VENVVLLM) $(VENVRAY) demo build dist htmlcov coverage.xml .coverage .coverage.*
+	@rm -rf $(VENV) $(VENV1) $(VENVTRL) $(VENVVLLM) $(VENVRAY) $(VENVVERL) $(VENVTINKER) demo build dist htmlcov coverage.xml .coverage .coverage.*
 	@rm -rf .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
 	@find . -name .git -prune -o -type d -name __pycache__ -prune -exec rm -rf {} +
 
@@ -117,7 +128,8 @@ error: the installation failed (see above). Packages come from PyPI, and one tha
 endef
 export INSTALL_FAILED
 
-$(VENV)/.stamp-venv $(VENV1)/.stamp-venv $(VENVTRL)/.stamp-venv $(VENVVLLM)/.stamp-venv $(VENVRAY)/.stamp-venv:
+$(VENV)/.stamp-venv $(VENV1)/.stamp-venv $(VENVTRL)/.stamp-venv $(VENVVLLM)/.stamp-venv $(VENVRAY)/.stamp-venv $(VENVVERL)/.stamp-venv \
+$(VENVTINKER)/.stamp-venv:
 	@command -v "$(PYTHON)" >/dev/null 2>&1 || { \
 	  echo "error: there is no $(PYTHON) here; name Python 3.11 or newer: make PYTHON=python3.12 ..." >&2; exit 1; }
 	@"$(PYTHON)" -c "$$CHECK_PYTHON"
@@ -166,4 +178,28 @@ $(VENVRAY)/.stamp-dev: $(VENVRAY)/.stamp-venv pyproject.toml constraints.txt
 	@echo "==> Installing Ray 2.60.0 and curri into $(VENVRAY) (first time: a minute or so)."
 	@$(VENVRAY)/bin/python -m pip install -qq -c constraints.txt "ray==2.60.0" -e ".[test,ray]" \
 	  || { echo "$$INSTALL_FAILED" >&2; exit 1; }
+	@touch $@
+
+# tinker-cookbook asks for a newer tml-renderers than there is on PyPI; its environments and rollouts need none. verifiers
+# has the types of prime-rl, which is not on PyPI.
+$(VENVTINKER)/.stamp-dev: $(VENVTINKER)/.stamp-venv pyproject.toml constraints.txt
+	@echo "==> Installing PyTorch, tinker-cookbook 0.6.1, verifiers 0.4.0 and curri into $(VENVTINKER) (first time: some minutes)."
+	@$(VENVTINKER)/bin/python -m pip install -qq -c constraints.txt $(TORCH) || { echo "$$INSTALL_FAILED" >&2; exit 1; }
+	@$(VENVTINKER)/bin/python -m pip install -qq --no-deps "tinker-cookbook==0.6.1" || { echo "$$INSTALL_FAILED" >&2; exit 1; }
+	@$(VENVTINKER)/bin/python -m pip install -qq -c constraints.txt "tinker==0.38.0" chz cloudpickle termcolor transformers datasets \
+	  safetensors tiktoken blobfile pillow -e ".[test,torch]" || { echo "$$INSTALL_FAILED" >&2; exit 1; }
+	@$(VENVTINKER)/bin/python -m pip install -qq "verifiers==0.4.0" "numpy==$$(sed -n 's/^numpy==//p' constraints.txt)" \
+	  || { echo "$$INSTALL_FAILED" >&2; exit 1; }
+	@touch $@
+
+# verl wants older transformers and antlr4 than constraints.txt has, and pip tries every accelerate there is when it is
+# told of verl too. So verl comes without what it names, and what its V1 trainers import is named here.
+$(VENVVERL)/.stamp-dev: $(VENVVERL)/.stamp-venv pyproject.toml constraints.txt
+	@echo "==> Installing PyTorch, verl 0.9.1 and curri into $(VENVVERL) (first time: some minutes, 2 GB)."
+	@$(VENVVERL)/bin/python -m pip install -qq -c constraints.txt $(TORCH) || { echo "$$INSTALL_FAILED" >&2; exit 1; }
+	@grep -E '^(torch|numpy|duckdb|polars.*|pyarrow|pytest.*|hypothesis|reasoning_gym)==' constraints.txt > $(VENVVERL)/constraints.txt
+	@$(VENVVERL)/bin/python -m pip install -qq -c $(VENVVERL)/constraints.txt "transformers==5.10.4" "tensordict==0.10.0" \
+	  "TransferQueue==0.1.11" "torchdata==0.11.0" "ray==2.60.0" "hydra-core==1.3.2" datasets peft pillow cachetools uvicorn \
+	  fastapi codetiming pandas -e ".[test,ray]" || { echo "$$INSTALL_FAILED" >&2; exit 1; }
+	@$(VENVVERL)/bin/python -m pip install -qq --no-deps "verl==0.9.1" || { echo "$$INSTALL_FAILED" >&2; exit 1; }
 	@touch $@

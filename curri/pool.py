@@ -25,6 +25,7 @@ class PromptPool:
     Args:
         ids: distinct prompt ids, shape (_P,), in any order.
         arms: the name of each prompt's arm (its distribution, dataset, level), shape (_P,); one arm "default" if None.
+        arm_names: distinct names; ``arms`` then holds places in them, int, which is much faster for a large pool.
         prior_rate: pass rate of each prompt known beforehand, in [0, 1] or NaN, shape (_P,).
         expected_tokens: expected length of one response, > 0 or NaN, shape (_P,).
         active: False for prompts that may no longer be picked, shape (_P,).
@@ -42,8 +43,9 @@ class PromptPool:
     def __init__(
         self,
         ids: ArrayLike,
-        arms: Sequence[str] | NDArray[Any] | None = None,
+        arms: Sequence[str] | Sequence[int] | NDArray[Any] | None = None,
         *,
+        arm_names: Sequence[str] | None = None,
         prior_rate: ArrayLike | None = None,
         expected_tokens: ArrayLike | None = None,
         active: ArrayLike | None = None,
@@ -56,11 +58,9 @@ class PromptPool:
         order = np.argsort(given, kind="stable")
         self.ids: Ints = _frozen(given[order])
         self._refuse_repeated()
-        names = _arm_names(arms, given.size)
-        _same_length("arms", names, given.size)
-        unique, codes = np.unique(names[order], return_inverse=True)
-        self.arm_names: tuple[str, ...] = tuple(str(name) for name in unique)
-        self.arms: NDArray[np.int32] = _frozen(codes.astype(np.int32))
+        names, codes = _named(arms, given.size) if arm_names is None else _numbered(arms, arm_names, given.size)
+        self.arm_names: tuple[str, ...] = names
+        self.arms: NDArray[np.int32] = _frozen(codes[order].astype(np.int32))
         self.prior_rate: Floats | None = _column("prior_rate", prior_rate, order, "[0, 1]", 0.0, 1.0)
         smallest, largest = np.nextafter(0.0, 1.0), float(np.finfo(np.float64).max)
         self.expected_tokens: Floats | None = _column(
@@ -209,7 +209,8 @@ class PromptPool:
             return self
         return PromptPool(
             self.ids[keep],
-            self.arm_of(np.flatnonzero(keep)),
+            self.arms[keep],
+            arm_names=self.arm_names,
             prior_rate=None if self.prior_rate is None else self.prior_rate[keep],
             expected_tokens=None if self.expected_tokens is None else self.expected_tokens[keep],
             active=self.active[keep],
@@ -223,7 +224,8 @@ class PromptPool:
         active[self.rows(ids)] = False
         return PromptPool(
             self.ids,
-            self.arm_of(np.arange(len(self))),
+            self.arms,
+            arm_names=self.arm_names,
             prior_rate=self.prior_rate,
             expected_tokens=self.expected_tokens,
             active=active,
@@ -241,6 +243,31 @@ def _same_length(name: str, array: NDArray[Any], size: int) -> None:
     if array.shape != (size,):
         rule = f"`{name}` of `PromptPool` must have one entry a prompt, {size} in all"
         raise InvalidParameter(f"{rule}; got {array.shape}")
+
+
+def _named(arms: Any, size: int) -> tuple[tuple[str, ...], NDArray[Any]]:
+    """Names of the arms, sorted, and the place of each prompt's, from the name of each."""
+    given = _arm_names(arms, size)
+    _same_length("arms", given, size)
+    names, codes = np.unique(given, return_inverse=True)
+    return tuple(str(name) for name in names), codes
+
+
+def _numbered(arms: Any, arm_names: Sequence[str], size: int) -> tuple[tuple[str, ...], NDArray[Any]]:
+    """The same from places in a list of names; those that no prompt has are left out."""
+    codes = whole_numbers(arms)
+    if codes is None or (codes.size and not 0 <= codes.min() <= codes.max() < len(arm_names)):
+        raise InvalidParameter(
+            f"`arms` of `PromptPool` must be places in `arm_names`, in [0, {len(arm_names)}); got {reprlib.repr(arms)}"
+        )
+    _same_length("arms", codes, size)
+    if len(set(arm_names)) < len(arm_names):
+        raise InvalidParameter(f"`arm_names` of `PromptPool` must be distinct; got {reprlib.repr(arm_names)}")
+    present = np.flatnonzero(np.bincount(codes, minlength=len(arm_names))).tolist()
+    known = sorted(present, key=lambda code: arm_names[code])
+    places = np.zeros(len(arm_names), dtype=np.int32)
+    places[known] = np.arange(len(known))
+    return tuple(arm_names[code] for code in known), places[codes]
 
 
 def _arm_names(arms: Sequence[str] | NDArray[Any] | None, size: int) -> Strings:

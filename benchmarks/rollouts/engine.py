@@ -1,4 +1,4 @@
-"""``python -m benchmarks.rollouts.engine [--model FOLDER] [--repeats K]``: generating through curri; see README.md."""
+"""``python -m benchmarks.rollouts.engine [--size 0.5b] [--repeats K]``: generating through curri; see README.md."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from curri.store import PromptStore
 
 N, TOKENS, WARM_UP = 16, 4, 999
-"""Responses a prompt, tokens a response at most, and the seed of the batch that is not counted."""
+"""Responses a prompt, tokens a response at most if not said, and the seed of the batch that is not counted."""
 BUDGET = "≥ 0.9"
 
 
@@ -36,20 +36,27 @@ def main() -> int:
     """Measure and print; exit 1 where the budget fails."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.rollouts.engine")
     parser.add_argument("--model", help="a folder; by default one of 0.3 million parameters that is taught now")
+    parser.add_argument("--size", choices=tiny.SIZES, help="take a model of this size with random weights")
+    parser.add_argument("--tokens", type=int, default=TOKENS, help="of a response at most")
+    parser.add_argument("--dtype", default="float32", help="of the weights, such as bfloat16")
     parser.add_argument("--repeats", type=int, default=12)
     arguments = parser.parse_args()
     os.environ.setdefault("VLLM_ENABLE_V1_MULTIPROCESSING", "0")
     os.environ.setdefault("VLLM_CPU_KVCACHE_SPACE", "1")
     with tempfile.TemporaryDirectory() as folder:
         model = arguments.model or str(Path(folder) / "tiny")
-        if not arguments.model:
+        if arguments.size:
+            tiny.save_random(Path(model), arguments.size)
+        elif not arguments.model:
             tiny.save(Path(model))
-        engine = VLLMEngine(model, api="completions", dtype="float32", enforce_eager=True, max_model_len=64)
+        engine = VLLMEngine(
+            model, api="completions", dtype=arguments.dtype, enforce_eager=True, max_model_len=arguments.tokens + 32
+        )
         engine.check()
-        bench = _Bench(engine, Path(folder))
+        bench = _Bench(engine, Path(folder), arguments.tokens)
         row, cpu = bench.throughput(arguments.repeats)
         size = N * len(tiny.SUMS)
-        print(f"Python {platform.python_version()}, vLLM {_version()}, {os.cpu_count()} cores, no GPU,", end=" ")
+        print(f"Python {platform.python_version()}, vLLM {_version()}, {os.cpu_count()} cores, {_device()},", end=" ")
         print(f"{os.getloadavg()[0]:.1f} processes at work")
         print(f"{size:,} rollouts: bare engine {size / np.median(row.base_ms) * 1e3:,.0f} rollouts/s", end=", ")
         print(f"through curri {size / np.median(row.ours_ms) * 1e3:,.0f} rollouts/s")
@@ -71,12 +78,19 @@ def _version() -> str:
     return "?"
 
 
-class _Bench:
-    """An engine with its model loaded, and a folder for stores."""
+def _device() -> str:
+    import torch
 
-    def __init__(self, engine: VLLMEngine, folder: Path) -> None:
+    return str(torch.cuda.get_device_name()) if torch.cuda.is_available() else "no GPU"
+
+
+class _Bench:
+    """An engine with its model loaded, a folder for stores, and the tokens of a response at most."""
+
+    def __init__(self, engine: VLLMEngine, folder: Path, tokens: int = TOKENS) -> None:
         self.engine = engine
         self.folder = folder
+        self.tokens = tokens
         self.texts = [f"{a}+{b}=" for a, b in tiny.SUMS]
         self.answers = [str(a + b) for a, b in tiny.SUMS]
 
@@ -94,7 +108,7 @@ class _Bench:
     def ours(self, seed: int) -> tuple[float, float]:
         """Milliseconds, and those of all cores, from the call until all responses are generated, scored and stored."""
         with self.store(f"seed{seed}") as store, VerifierPool("exact") as verifier:
-            sampling = Sampling(max_tokens=TOKENS, seed=seed)
+            sampling = Sampling(max_tokens=self.tokens, seed=seed)
             with quiet():
                 return _both(lambda: generate(store, self.engine, verifier, n=N, sampling=sampling))
 
@@ -104,7 +118,7 @@ class _Bench:
 
         llm: Any = self.engine._llm
         params = [
-            SamplingParams(n=n, seed=1_000_000 * (seed + 1) + n * i, temperature=1.0, max_tokens=TOKENS)
+            SamplingParams(n=n, seed=1_000_000 * (seed + 1) + n * i, temperature=1.0, max_tokens=self.tokens)
             for i in range(len(self.texts))
         ]
         with quiet():
@@ -114,7 +128,8 @@ class _Bench:
         """Both in turn, after a batch of each that warms up: by the clock, and in processor time."""
         self.bare(WARM_UP)
         self.ours(WARM_UP)
-        ours, bare = [], []
+        ours: list[tuple[float, float]] = []
+        bare: list[tuple[float, float]] = []
         for seed in range(repeats):
             for mine in (True, False) if seed % 2 else (False, True):
                 (ours if mine else bare).append((self.ours if mine else self.bare)(seed))
@@ -129,7 +144,7 @@ class _Bench:
     def math(self) -> str:
         """What scoring the same responses by math-verify takes, apart."""
         with self.store("math") as store, VerifierPool("exact") as exact, VerifierPool("math") as math:
-            generate(store, self.engine, exact, n=N, sampling=Sampling(max_tokens=TOKENS))
+            generate(store, self.engine, exact, n=N, sampling=Sampling(max_tokens=self.tokens))
             found = store.connection.rows("select prompt_id, response from rollouts")
             prompts = {prompt.prompt_id: prompt for prompt in store.texts.fetch(store.pool().ids)}
             asked, said = [prompts[row[0]] for row in found], [row[1] for row in found]
@@ -169,13 +184,13 @@ class _Bench:
                     self.engine,
                     verifier,
                     n=4,
-                    sampling=Sampling(max_tokens=TOKENS, seed=7),
+                    sampling=Sampling(max_tokens=self.tokens, seed=7),
                     elimination=Elimination(round_size=4, max_rounds=4, exit=exit_),
                 )
                 cost: AdaptiveCost | None = report.adaptive
                 assert cost is not None
                 lines.append(_line(f"adaptive, {exit_}, 4 rounds of 4", cost.rollouts, cost.with_signal))
-            sampling = Sampling(max_tokens=TOKENS, seed=7)
+            sampling = Sampling(max_tokens=self.tokens, seed=7)
             generate(store, self.engine, verifier, n=N, sampling=sampling)
             for fixed in (4, 8, 16):
                 with_signal = store.connection.rows(

@@ -11,7 +11,6 @@ import dataclasses
 import functools
 import inspect
 import json
-import tomllib
 import typing
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, TypeAlias
@@ -20,6 +19,7 @@ import typer
 from typer.core import TyperCommand
 
 from curri.cli._output import document, say, table, write_line
+from curri.cli._values import PlainValues
 from curri.errors import CurriError, InvalidData, did_you_mean
 
 if TYPE_CHECKING:
@@ -66,6 +66,8 @@ class ConfigFile:
     @functools.cached_property
     def _lines(self) -> dict[Keys, int]:
         """Line of each key: a key is there from the first start of the file on that is TOML and has it."""
+        import tomllib
+
         found: dict[Keys, int] = {}
         lines = self.text.splitlines(keepends=True)
         start = 1
@@ -108,6 +110,8 @@ def read(path: Path, program: Any) -> ConfigFile:
     Raises:
         InvalidData: it cannot be read, or says something that no command knows; names file, table and key.
     """
+    import tomllib
+
     try:
         text = path.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
@@ -359,7 +363,7 @@ def _own_options() -> list[Any]:
     return [*typer.main.get_command(only).params]
 
 
-class Command(TyperCommand):
+class Command(PlainValues, TyperCommand):
     """A command that takes ``--config`` and ``--show-config``."""
 
     def __init__(self, *args: Any, params: list[Any] | None = None, **kwargs: Any) -> None:

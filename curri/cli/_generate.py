@@ -206,8 +206,14 @@ def generate(
         ),
     ] = None,
     batch: Annotated[
-        int, typer.Option("--batch", min=1, help="Responses that are scored and written together.")
-    ] = 1024,
+        int | None,
+        typer.Option(
+            "--batch",
+            min=1,
+            help="Responses that may be asked for and not yet stored: what is lost at most.",
+            show_default="2048, or 64 times --concurrency",
+        ),
+    ] = None,
     verify_timeout: Annotated[
         float, typer.Option("--verify-timeout", min=0.001, help="Seconds that scoring one response may take.")
     ] = 10.0,
@@ -224,10 +230,12 @@ def generate(
     """
     from curri.rollouts import ENGINES, VerifierPool
     from curri.rollouts import generate as run
+    from curri.rollouts.generation import BATCH
     from curri.types import Sampling
 
     if engine not in ENGINES:
         raise typer.BadParameter(f"--engine must be one of {', '.join(ENGINES)}; got {engine}")
+    most = batch or max(BATCH, 64 * (concurrency or 0))
     given = {
         "url": url,
         "concurrency": concurrency,
@@ -241,7 +249,7 @@ def generate(
         "label": name,
         "weight_version": weight_version,
         "api": api,
-        "batch": batch,
+        "batch": max(most // 2, 1),
     }
     sampling = Sampling(
         temperature=temperature,
@@ -272,7 +280,7 @@ def generate(
                 sampling=sampling,
                 elimination=elimination,
                 budget=budget,
-                batch=batch,
+                batch=most,
                 progress=_shown(update),
             )
     if as_json:
@@ -291,11 +299,11 @@ def _engine(engine: str, model: str, given: dict[str, Any], flag: str = "--engin
     from curri.rollouts import OpenAIEngine, SimulatedEngine, VLLMEngine
 
     own = {
-        "openai": ("url", "concurrency", "timeout", "deadline", "retries", "key_variable", "weight_version"),
-        "vllm": ("tensor_parallel_size", "lora", "options", "weight_version"),
+        "openai": ("url", "concurrency", "timeout", "deadline", "retries", "key_variable", "weight_version", "batch"),
+        "vllm": ("tensor_parallel_size", "lora", "options", "weight_version", "batch"),
         "simulated": ("options",),
     }
-    for name in {name for names in own.values() for name in names} - set(own[engine]):
+    for name in {name for names in own.values() for name in names} - {*own[engine], "batch"}:
         if given[name]:
             option = {"options": "engine-option", "tensor_parallel_size": "tensor-parallel"}.get(name, name)
             raise typer.BadParameter(f"--{option.replace('_', '-')} has no meaning for {flag} {engine}")
@@ -306,7 +314,7 @@ def _engine(engine: str, model: str, given: dict[str, Any], flag: str = "--engin
         if engine == "simulated":
             return SimulatedEngine(given["label"] or model, **options)
         if engine == "vllm":
-            return VLLMEngine(model, **shared, batch=given["batch"], **mine, **options)
+            return VLLMEngine(model, **shared, **mine, **options)
     except TypeError as error:
         raise typer.BadParameter(f"--engine-option: {error}") from None
     if not given["url"]:

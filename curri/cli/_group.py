@@ -10,8 +10,10 @@ from typing import Any
 import typer
 from typer.core import TyperGroup
 
+from curri.cli._commands import Commands
 from curri.cli._config import place_of
 from curri.cli._output import error_document, say
+from curri.cli._values import PlainValues
 from curri.errors import CurriError
 
 # What typer builds on, by way of names that every version of it exports.
@@ -34,11 +36,18 @@ class _PipeClosed(Exception):
     """Whoever read our output has gone."""
 
 
-class CommandLine(TyperGroup):
+class CommandLine(PlainValues, TyperGroup):
     """Runs commands; errors become one message (or one JSON document) and an exit code, never a traceback.
 
     Exit codes: 0 done, 1 refused, 2 wrong usage, 3 the store is locked, 4 partly done, 130 interrupted.
     """
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(**kwargs | {"commands": Commands()})
+
+    def list_commands(self, ctx: Any) -> list[str]:
+        """Names of the commands; none is built for it."""
+        return [*self.commands]
 
     def main(self, *args: Any, **kwargs: Any) -> Any:
         """Run, and leave the process with an exit code."""

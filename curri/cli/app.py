@@ -1,7 +1,8 @@
-"""The program ``curri``: its commands, and what it does before one of them runs."""
+"""The program ``curri``: what it does before one of its commands runs."""
 
 from __future__ import annotations
 
+import gc
 import io
 import sys
 from typing import Annotated
@@ -9,27 +10,7 @@ from typing import Annotated
 import typer
 
 from curri._version import __version__
-from curri.cli import (
-    demo,
-    doctor,
-    estimate,
-    evolve,
-    explain,
-    export,
-    ingest,
-    mix,
-    plan,
-    priors,
-    prompts,
-    record,
-    report,
-    rollouts,
-    select,
-    simulate,
-    store,
-    strategies,
-)
-from curri.cli._config import ConfigOption, for_every_command
+from curri.cli._config import ConfigOption
 from curri.cli._group import CommandLine
 
 _HELP = """
@@ -37,6 +18,9 @@ Decides which prompts a language model trains on next.
 
 A round: curri select hands out prompts, your trainer answers them, curri record takes the rewards.
 """
+_LITTER = 50_000
+"""Objects made between two searches for garbage: in modules, of which a start is full, there is none to be found."""
+
 _EPILOG = "Exit codes: 0 done, 1 refused, 2 wrong usage, 3 store locked, 4 partly done, 130 interrupted."
 
 app = typer.Typer(
@@ -48,33 +32,6 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-
-_STORE = "Prompts and rollouts"
-_ROUND = "Rounds"
-_REST = "More"
-
-app.command("init", rich_help_panel=_STORE)(store.init)
-app.command("ingest", rich_help_panel=_STORE)(ingest.ingest)
-app.add_typer(rollouts.app, name="rollouts", rich_help_panel=_STORE)
-app.add_typer(priors.app, name="priors", rich_help_panel=_STORE)
-app.command("estimate", rich_help_panel=_STORE)(estimate.estimate)
-app.command("plan", rich_help_panel=_STORE)(plan.plan)
-app.command("report", rich_help_panel=_STORE)(report.report)
-app.add_typer(prompts.app, name="prompts", rich_help_panel=_STORE)
-app.command("evolve", rich_help_panel=_STORE)(evolve.evolve)
-app.command("export", rich_help_panel=_STORE)(export.export)
-app.add_typer(store.app, name="store", rich_help_panel=_STORE)
-app.command("select", rich_help_panel=_ROUND)(select.select)
-app.command("record", rich_help_panel=_ROUND)(record.record)
-app.command("explain", rich_help_panel=_ROUND)(explain.explain)
-app.add_typer(mix.app, name="mix", rich_help_panel=_REST)
-app.command("strategies", rich_help_panel=_REST)(strategies.strategies)
-app.command("doctor", rich_help_panel=_REST)(doctor.doctor)
-app.command("simulate", rich_help_panel=_REST)(simulate.simulate)
-app.command("demo", rich_help_panel=_REST)(demo.demo)
-
-
-for_every_command(app)
 
 
 def _show_version(wanted: bool) -> None:
@@ -95,6 +52,7 @@ def _before_every_command(
 
 def main() -> None:
     """Run the program."""
+    gc.set_threshold(_LITTER, 20, 20)
     if isinstance(sys.stdout, io.TextIOWrapper):  # data is UTF-8 whatever the locale
         sys.stdout.reconfigure(encoding="utf-8", errors="backslashreplace")
     app(prog_name="curri")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -129,7 +130,7 @@ def select(
             asked = {"run": run, "consumer": consumer, "model": model, **parameters}
             ask = _look_ahead if dry_run else functools.partial(_ask, config=_config.resolved(ctx))
             selection = ask(opened_store, strategy, n or 0, how, reissue=not next_, asked=asked)
-        _hand_out(selection, output, run=run, as_json=as_json, dry_run=dry_run)
+        _hand_out(opened_store, selection, output, run=run, as_json=as_json, dry_run=dry_run)
 
 
 def _top_up(store: PromptStore, output: Path, *, run: str, consumer: str, as_json: bool) -> None:
@@ -139,7 +140,7 @@ def _top_up(store: PromptStore, output: Path, *, run: str, consumer: str, as_jso
     ticket = scheduler.ticket
     more = None if ticket is None else scheduler.top_up(ticket)
     if more is not None:
-        _hand_out(more, output, run=run, as_json=as_json, dry_run=False)
+        _hand_out(store, more, output, run=run, as_json=as_json, dry_run=False)
         return
     round_ = None if ticket is None else ticket.round
     if as_json:
@@ -221,9 +222,12 @@ def _look_ahead(
     return scheduler.look_ahead(n, **how)
 
 
-def _hand_out(selection: Selection, output: Path, *, run: str | None, as_json: bool, dry_run: bool) -> None:
+def _hand_out(
+    store: PromptStore, selection: Selection, output: Path, *, run: str | None, as_json: bool, dry_run: bool
+) -> None:
     from curri.exchange import selection_rows, write_selection
 
+    selection = dataclasses.replace(selection, fetch=store.texts.fetch_once)
     if selection.reissued:
         say(
             f"round {selection.ticket.round} of {run} is not recorded yet: "

@@ -548,7 +548,8 @@ class Curriculum(Bounds, ABC):
                 f'`{self.name}` has no probe rollouts; `kind` of `ask` must be "train"',
                 hint="`curri strategies` shows which strategies score prompts by probes",
             )
-        excluded = np.unique(self.pool.rows([] if exclude is None else prompt_id_array(exclude, "`exclude` of `ask`")))
+        rows = self.pool.rows([] if exclude is None else prompt_id_array(exclude, "`exclude` of `ask`"))
+        excluded = np.unique(rows) if rows.size else rows  # np.unique imports all of numpy.ma
         gone = np.bincount(self.pool.arms[excluded[self.pool.active[excluded]]], minlength=len(self.pool.arm_names))
         supply = self.pool.arm_sizes - gone
         counts = None if quota is None else self._checked_quota(quota, size)

@@ -12,12 +12,14 @@ Tested with TRL 1.16.0; the page ``docs/trainers/trl.md`` says where it picks, w
 
 from __future__ import annotations
 
+import itertools
 import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
 from accelerate.utils import gather_object
+from torch.utils.data import Sampler
 from transformers import TrainerCallback
 from transformers.trainer_utils import get_last_checkpoint
 from trl import GRPOTrainer, RLOOTrainer
@@ -27,7 +29,7 @@ from curri.errors import InvalidParameter, StateMismatch
 from curri.integrations.torch import CurriculumSampler
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from transformers import TrainerControl, TrainerState, TrainingArguments
 
@@ -37,6 +39,8 @@ __all__ = ["CurriculumGRPOTrainer", "CurriculumMixin", "CurriculumRLOOTrainer"]
 
 STATE_FILE = "curri_sampler.json"
 ARRAYS_FILE = "curri_curriculum.npz"
+GENERATION_FILE = "curri_generation_{}.pt"
+"""What a rank has generated and not trained on to the end, where a checkpoint falls between two uses of it."""
 
 
 class CurriculumMixin:
@@ -71,6 +75,7 @@ class CurriculumMixin:
         self._solved = solved
         self._max_staleness = max_staleness
         self._sampler: CurriculumSampler | None = None
+        self._uses_left = 0
         super().__init__(*args, **kwargs)
         trainer: Any = self
         trainer.args.ignore_data_skip = True  # Hugging Face's way to resume would draw picks only to throw them away
@@ -100,8 +105,10 @@ class CurriculumMixin:
             )
         return self._sampler
 
-    def _get_train_sampler(self, dataset: Any = None) -> CurriculumSampler:
-        return self.sampler
+    def _get_train_sampler(self, dataset: Any = None) -> Sampler[int]:
+        trainer: Any = self
+        rows, self._uses_left = self._uses_left * trainer.args.generation_batch_size, 0
+        return _Late(self.sampler, rows) if rows else self.sampler
 
     def _calculate_rewards(self, inputs: Any, prompts: Any, completions: Any, completion_ids_list: Any) -> torch.Tensor:
         trainer: Any = self
@@ -134,8 +141,14 @@ class CurriculumMixin:
         unscored = sorted(set(ids) - {ids[place] for place in kept})
         if unscored:
             self.sampler.resolve(unscored, "lost", "no reward function scored it", gathered=True)
-        for name, value in self.sampler.metrics().items():
-            trainer._metrics["train"][f"curri/{name}"].append(value)  # noqa: SLF001  where TRL's own metrics go
+
+    def log(self, logs: dict[str, float], *args: Any, **kwargs: Any) -> None:
+        """As the trainer's own, with the numbers of the curriculum as they are now."""
+        trainer: Any = self
+        if self._sampler is not None and trainer.model.training:
+            for name, value in self._sampler.metrics().items():
+                trainer._metrics["train"][f"curri/{name}"].append(value)  # noqa: SLF001  where TRL's own metrics go
+        super().log(logs, *args, **kwargs)  # type: ignore[misc]
 
     def train(self, resume_from_checkpoint: Any = None, **kwargs: Any) -> Any:
         """As the trainer's own; resuming also takes the curriculum back to where the checkpoint was made."""
@@ -160,6 +173,29 @@ class CurriculumMixin:
         self.sampler.load_state_dict(state["sampler"])
         if state["first_open_round"] is not None:  # the store went on after this checkpoint; the weights did not
             self.sampler.replay(state["first_open_round"])
+        if state.get("uses_left"):
+            self._take_up_generation(folder, state["uses_left"], state["uses"])
+
+    @property
+    def _uses(self) -> int:
+        """How many batches of the loader go by with one generation."""
+        trainer: Any = self
+        return int(trainer.args.steps_per_generation * trainer.num_iterations)
+
+    def _take_up_generation(self, folder: Path, left: int, uses: int) -> None:
+        """Go on with a generation that was trained on in part when the checkpoint was written."""
+        trainer: Any = self
+        path = folder / GENERATION_FILE.format(trainer.args.process_index)
+        if uses != self._uses or not path.is_file():
+            raise StateMismatch(
+                f"{folder} was written within a generation, by a trainer of {uses} batches a generation (this one: "
+                f"{self._uses}) and with a file for each rank (this one's is {path.name})",
+                hint="resume with the steps_per_generation, num_iterations and number of ranks that it was written "
+                "with, or from a checkpoint between two generations",
+            )
+        saved = torch.load(path, weights_only=True, map_location=trainer.accelerator.device)
+        trainer._step, trainer._buffered_inputs = saved["step"], saved["inputs"]  # noqa: SLF001  TRL keeps it there
+        self._uses_left = left
 
 
 class CurriculumGRPOTrainer(CurriculumMixin, GRPOTrainer):
@@ -168,6 +204,24 @@ class CurriculumGRPOTrainer(CurriculumMixin, GRPOTrainer):
 
 class CurriculumRLOOTrainer(CurriculumMixin, RLOOTrainer):
     """TRL's ``RLOOTrainer`` with a curriculum; see :class:`CurriculumMixin` for its arguments."""
+
+
+class _Late(Sampler[int]):
+    """A sampler that begins with rows in place of a generation that is there already: TRL draws and ignores them."""
+
+    def __init__(self, sampler: CurriculumSampler, rows: int) -> None:
+        self._sampler, self._rows = sampler, rows
+
+    def __iter__(self) -> Iterator[int]:
+        rows, self._rows = self._rows, 0
+        yield from itertools.repeat(0, rows)
+        yield from self._sampler
+
+    def __len__(self) -> int:
+        return len(self._sampler)
+
+    def set_epoch(self, epoch: int) -> None:
+        self._sampler.set_epoch(epoch)
 
 
 class _Checkpoints(TrainerCallback):
@@ -181,9 +235,20 @@ class _Checkpoints(TrainerCallback):
         sampler, curriculum = self._trainer.sampler, self._trainer.curriculum
         if isinstance(curriculum, Curriculum):  # a scheduler has it all in its store
             sampler.save(folder / ARRAYS_FILE)
+        trainer: Any = self._trainer
+        uses, step = trainer._uses, trainer._step  # noqa: SLF001  TRL counts the batches of its loader there
+        uses_left = -step % uses
+        if uses_left:
+            generation = {"step": step, "inputs": trainer._buffered_inputs}  # noqa: SLF001
+            torch.save(generation, folder / GENERATION_FILE.format(args.process_index))
         if state.is_world_process_zero:
             first_open, unheard = None, sampler.first_unheard
             if curriculum is not None and not isinstance(curriculum, Curriculum):
                 first_open = curriculum.round if unheard is None else min(curriculum.round, unheard)
-            saved = {"sampler": sampler.state_dict(), "first_open_round": first_open}
+            saved = {
+                "sampler": sampler.state_dict(),
+                "first_open_round": first_open,
+                "uses": uses,
+                "uses_left": uses_left,
+            }
             (folder / STATE_FILE).write_text(json.dumps(saved), encoding="utf-8")

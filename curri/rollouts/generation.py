@@ -40,8 +40,8 @@ if TYPE_CHECKING:
     from curri.store import PromptStore
     from curri.types import Answered, Bools, Engine, Generated, Ints, Prompt
 
-BATCH = 1024
-"""Responses that are scored and written together."""
+BATCH = 2048
+"""Responses that may be asked for and not yet stored."""
 
 _BATCH_CHARACTERS = 1 << 26
 _BATCH_SECONDS = 10.0
@@ -183,10 +183,11 @@ def generate(
     """See to it that every prompt has n responses of a model, scored and stored.
 
     A response is known by prompt, model, weight version, sampling settings, verifier and sample number. Those that are
-    there are not generated again; those that were scored by another verifier, or by none, are scored anew. What is
-    generated is scored and written a batch at a time, so that an interruption loses at most the batches under way,
-    and the same call goes on from there. Response number i of a prompt is always drawn with the same seed, so that an
-    engine which heeds seeds gives what it would have given without the interruption.
+    there are not generated again; those that were scored by another verifier, or by none, are scored anew. Half a batch
+    is scored and written while the engine works on the next half. Never are more than ``batch`` responses asked for
+    and not stored, so that is the most that a killed process loses, and the same call goes on from there. Response
+    number i of a prompt is always drawn with the same seed, so that an engine which heeds seeds gives what it would
+    have given without the interruption.
 
     Args:
         store: an open store.
@@ -198,7 +199,7 @@ def generate(
         elimination: draw in rounds, and more only for prompts that are not decided yet.
         budget: tokens that may be generated at most. Where it runs short, prompts are taken in an order that depends
             on the seed alone; no response is begun that could exceed it.
-        batch: responses that are scored and written together.
+        batch: responses that may be asked for and not yet stored. An engine should work on half as many at a time.
         progress: called as responses come in.
 
     Returns:
@@ -261,6 +262,7 @@ class _Job(NamedTuple):
     prompt_id: int
     sample: int
     n: int
+    seed: int
 
 
 class _Generation:
@@ -294,6 +296,7 @@ class _Generation:
         self._unwritable = False
         self._arrived: list[Answered] = []
         self._size = self._characters = 0
+        self._under_way = self._being_written = 0
         self._flushed = 0.0
         self._queue: deque[_Job] = deque()
         self._texts: dict[int, Prompt] = {}
@@ -363,7 +366,8 @@ class _Generation:
         self.cache.count(hits=held.samples.size, tokens_saved=saved)
         missing = np.ones((prompt_ids.size, last - first), dtype=np.bool_)
         missing[np.searchsorted(prompt_ids, held.prompt_ids), held.samples - first] = False
-        self._queue = deque(_jobs(prompt_ids, missing, first, self._order(prompt_ids, missing)))
+        rows = self._order(prompt_ids, missing)
+        self._queue = deque(_jobs(prompt_ids[rows], missing[rows], first, self._seeds(prompt_ids[rows])))
         if self._queue and self.stopped is None:
             with self._stoppable():
                 self._run()
@@ -440,25 +444,41 @@ class _Generation:
             self._wait()
 
     def _requests(self) -> Iterator[Request]:
-        """Requests for what is missing, as far as the budget allows."""
+        """Requests for what is missing, as far as the budget and the batch allow."""
         while self._queue:
             job = self._queue[0]
-            n = min(job.n, self._affordable())
+            n = self._room(min(job.n, self._affordable()))
             if n < 1:
                 return
             self._queue.popleft()
             if n < job.n:
-                self._queue.appendleft(_Job(job.prompt_id, job.sample + n, job.n - n))
+                self._queue.appendleft(_Job(job.prompt_id, job.sample + n, job.n - n, job.seed))
             self._reserved += n * self._sampling.max_tokens
-            yield Request(self._prompt(job.prompt_id), n, self._seed(job) + job.sample, job.sample)
+            self._under_way += n
+            yield Request(self._prompt(job.prompt_id), n, job.seed + job.sample, job.sample)
+
+    def _room(self, n: int) -> int:
+        """How many of n responses may be asked for without there being more than a batch that is not stored.
+
+        Where it takes that, what has arrived is stored first. None may be where the engine itself has too many in hand.
+        """
+        if self._under_way + n > self._batch:
+            self._wait()
+        if self._under_way + n > self._batch:
+            self._flush()
+            self._wait()
+        if self._under_way + n <= self._batch:
+            return n
+        return 0 if self._under_way else self._batch
 
     def _affordable(self) -> int:
         if self._budget is None:
             return 1 << 30
         return max(self._budget - self._spent - self._reserved, 0) // self._sampling.max_tokens
 
-    def _seed(self, job: _Job) -> int:
-        return int(stable_hash([job.prompt_id], self._sampling.seed)[0]) >> 34
+    def _seeds(self, prompt_ids: Ints) -> Ints:
+        """Of response number 0 of each prompt."""
+        return (stable_hash(prompt_ids, self._sampling.seed) >> np.uint64(34)).astype(np.int64)
 
     def _prompt(self, prompt_id: int) -> Prompt:
         if prompt_id not in self._texts:
@@ -475,6 +495,7 @@ class _Generation:
             raise EngineError(message, hint="a budget of tokens cannot be kept: leave --budget out")
         self._spent += sum(response.tokens or 0 for response in responses)
         missing = request.n - len(responses)
+        self._under_way -= missing
         if missing:
             reason = answered.failure or "the engine gave fewer responses than asked for"
             known = reason in self._failed or len(self._failed) < _REASONS
@@ -483,7 +504,8 @@ class _Generation:
         self._size += len(responses)
         self._characters += sum(len(response.text) for response in responses)
         late = time.monotonic() - self._flushed >= _BATCH_SECONDS
-        if self._size >= self._batch or self._characters >= _BATCH_CHARACTERS or late:
+        full = self._size + request.n > self._batch // 2  # another one like it would be too many
+        if full or self._characters >= _BATCH_CHARACTERS or late:
             self._flush()
 
     def _show(self, done_before: int) -> None:
@@ -514,6 +536,7 @@ class _Generation:
         finally:  # what the verifier failed for is paid for, and so is this
             if not self._unwritable:
                 self._count(arrived)
+                self._being_written = sum(len(answered.responses) for answered in arrived)
                 self._writing = self._writer.submit(self._write, arrived)
 
     def _wait(self) -> None:
@@ -525,6 +548,7 @@ class _Generation:
         except WriteFailed:
             self._unwritable = True
             raise
+        self._under_way -= self._being_written
 
     def _count(self, arrived: Sequence[Answered]) -> None:
         for answered in arrived:
@@ -580,13 +604,15 @@ def settings_text(engine: Engine, sampling: Sampling) -> str:
     return json.dumps(settings, sort_keys=True, separators=(",", ":"), ensure_ascii=False, default=str)
 
 
-def _jobs(prompt_ids: Ints, missing: Bools, first: int, rows: Ints) -> Iterator[_Job]:
-    """What is missing of each prompt, in runs that follow one another."""
-    for prompt_id, row in zip(prompt_ids[rows].tolist(), missing[rows], strict=True):
-        edges = np.flatnonzero(np.diff(row, prepend=False, append=False))
-        for start, end in edges.reshape(-1, 2).tolist():
-            for part in range(start, end, _MOST_AT_ONCE):
-                yield _Job(prompt_id, first + part, min(end - part, _MOST_AT_ONCE))
+def _jobs(prompt_ids: Ints, missing: Bools, first: int, seeds: Ints) -> Iterator[_Job]:
+    """What is missing of each prompt, in runs that follow one another; ``missing`` has a row for each."""
+    edges = np.diff(np.pad(missing, ((0, 0), (1, 1))).astype(np.int8), axis=1)
+    rows, starts = np.nonzero(edges == 1)
+    ends = np.nonzero(edges == -1)[1]
+    runs = (prompt_ids[rows].tolist(), starts.tolist(), ends.tolist(), seeds[rows].tolist())
+    for prompt_id, start, end, seed in zip(*runs, strict=True):
+        for part in range(start, end, _MOST_AT_ONCE):
+            yield _Job(prompt_id, first + part, min(end - part, _MOST_AT_ONCE), seed)
 
 
 def _eliminate(work: _Generation, ids: Ints, n: int, how: Elimination) -> AdaptiveCost:

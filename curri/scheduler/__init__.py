@@ -1,10 +1,38 @@
-"""The durable ask/tell object."""
+"""The durable ask/tell object.
+
+Names are imported when they are first used: to pick without a run takes none of what keeps one.
+"""
 
 from __future__ import annotations
 
-from curri.scheduler.core import informed, pick
-from curri.scheduler.rounds import Resolution
-from curri.scheduler.scheduler import Scheduler, Told
-from curri.scheduler.writers import MetricsWriter
+from typing import TYPE_CHECKING, Any
 
-__all__ = ["MetricsWriter", "Resolution", "Scheduler", "Told", "informed", "pick"]
+if TYPE_CHECKING:
+    from curri.scheduler.picking import informed as informed
+    from curri.scheduler.picking import pick as pick
+    from curri.scheduler.rounds import Resolution as Resolution
+    from curri.scheduler.scheduler import Scheduler as Scheduler
+    from curri.scheduler.scheduler import Told as Told
+    from curri.scheduler.writers import MetricsWriter as MetricsWriter
+
+_HOMES = {
+    "MetricsWriter": "curri.scheduler.writers",
+    "Resolution": "curri.scheduler.rounds",
+    "Scheduler": "curri.scheduler.scheduler",
+    "Told": "curri.scheduler.scheduler",
+    "informed": "curri.scheduler.picking",
+    "pick": "curri.scheduler.picking",
+}
+__all__ = [*_HOMES]  # noqa: PLE0604  built from the table above
+
+
+def __getattr__(name: str) -> Any:
+    from importlib import import_module
+
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(_HOMES[name]), name)
+
+
+def __dir__() -> list[str]:
+    return __all__

@@ -17,6 +17,7 @@ import pyarrow as pa
 from curri.errors import CurriError, InvalidParameter, InvalidRollouts, RunMismatch, StoreError, WriteFailed
 from curri.parameters import declared, refuse_unknown
 from curri.registry import strategy as strategy_class
+from curri.scheduler.picking import excluded, taught
 from curri.scheduler.rounds import OpenRounds
 from curri.store import RUN_MODEL, LedgerRows, Source
 from curri.store.rollouts import occurrence
@@ -28,7 +29,6 @@ if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
 
     from curri.curricula.base import Curriculum
-    from curri.pool import PromptPool
     from curri.store import PromptStore, Run
     from curri.types import Bools, Ints, Kind, Rollouts, Selection
 
@@ -80,7 +80,7 @@ class RunCore:
         cls, store: PromptStore, strategy: str, name: str, model: str | None, parameters: dict[str, Any]
     ) -> RunCore:
         """Start a run: its strategy first learns from the stored rollouts of one model."""
-        curriculum, evidence_model = informed(store, strategy, model, parameters)
+        curriculum, evidence_model = taught(store, strategy_class(strategy), model, parameters)
         with store.transaction():
             run = store.runs.create(name, strategy, curriculum.parameters, evidence_model)
             core = cls(store, run, curriculum)
@@ -120,8 +120,8 @@ class RunCore:
         with self._writing():
             if self.curriculum.has_announced and not len(self.rounds):
                 self.curriculum.advance()  # nothing is under way that new prompts could disturb
-            excluded = _excluded(self.curriculum.pool, allowed, self.rounds.in_flight, left_out)
-            selection = self.curriculum.ask(n, kind=kind, exclude=excluded, quota=quota)
+            barred = excluded(self.curriculum.pool, allowed, self.rounds.in_flight, left_out)
+            selection = self.curriculum.ask(n, kind=kind, exclude=barred, quota=quota)
             return self._hand_out(selection, consumer, part=0)
 
     def top_up(self, consumer: str, ticket: Ticket) -> Selection | None:
@@ -149,8 +149,8 @@ class RunCore:
             if self.curriculum.has_announced and not len(self.rounds):
                 copy.extend(self.store.pool())
                 copy.advance()
-            excluded = _excluded(copy.pool, allowed, self.rounds.in_flight)
-            return replace(copy.ask(n, kind=kind, exclude=excluded), fetch=self.store.texts.fetch)
+            barred = excluded(copy.pool, allowed, self.rounds.in_flight)
+            return replace(copy.ask(n, kind=kind, exclude=barred), fetch=self.store.texts.fetch)
 
     def _hand_out(self, selection: Selection, consumer: str, part: int) -> Selection:
         ticket = Ticket(self.run.name, selection.ticket.round, part)
@@ -424,63 +424,6 @@ class RunCore:
         if self._pool_version != self.store.prompts.version:
             self.curriculum.extend(self.store.pool())
             self._pool_version = self.store.prompts.version
-
-
-def pick(
-    store: PromptStore,
-    strategy: str,
-    n: int,
-    *,
-    model: str | None = None,
-    parameters: Mapping[str, Any] | None = None,
-    kind: Kind = "train",
-    among: ArrayLike | None = None,
-) -> Selection:
-    """Pick prompts without a run: the strategy learns from the stored rollouts of one model; nothing is stored.
-
-    Args:
-        store: an open store.
-        strategy: registered name.
-        n: how many prompts.
-        model: whose rollouts are the evidence; by default the store's only one.
-        parameters: of the strategy.
-        kind: "probe" for prompts that are scored and not trained on.
-        among: ids that may be picked; all if None. The strategy learns from the others too.
-
-    Raises:
-        UnknownName: no such strategy or model.
-        InvalidParameter: no such parameter, or a wrong value.
-        InvalidInput: the store has rollouts of several models and none was named.
-        PoolExhausted: the store has fewer prompts.
-    """
-    curriculum, _ = informed(store, strategy, model, parameters or {})
-    allowed = None if among is None else prompt_id_array(among, "`among` of `pick`")
-    return replace(curriculum.ask(n, kind=kind, exclude=_excluded(curriculum.pool, allowed)), fetch=store.texts.fetch)
-
-
-def _excluded(pool: PromptPool, allowed: Ints | None, *others: Ints | None) -> Ints:
-    """Prompts that may not be picked: those outside of ``allowed``, and ``others``."""
-    outside = None if allowed is None else np.setdiff1d(pool.ids, allowed, assume_unique=False)
-    parts = [part for part in (outside, *others) if part is not None]
-    if len(parts) < 2:
-        return parts[0] if parts else np.empty(0, dtype=np.int64)
-    return np.unique(np.concatenate(parts))
-
-
-def informed(
-    store: PromptStore, strategy: str, model: str | None, parameters: Mapping[str, Any]
-) -> tuple[Curriculum, str | None]:
-    """A new strategy that has learned from the stored rollouts of a model, and that model; see :func:`pick`."""
-    owner = strategy_class(strategy)
-    refuse_unknown(parameters, owner)
-    curriculum: Curriculum = owner(store.pool(), **parameters)
-    evidence_model = store.rollouts.evidence_model(model)
-    if evidence_model is not None and len(curriculum.pool):
-        last_id, texts = int(curriculum.pool.ids[-1]), "responses" in owner.tags
-        for kind in ("train", "probe"):
-            curriculum.tell(store.rollouts.read(evidence_model, last_id=last_id, kind=kind, responses=texts))
-        curriculum.advance()
-    return curriculum, evidence_model
 
 
 def core_of(

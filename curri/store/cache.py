@@ -14,6 +14,7 @@ import contextlib
 import dataclasses
 import datetime as dt
 import json
+import math
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import duckdb
@@ -284,6 +285,15 @@ def _parts(sizes: Ints) -> Iterator[Ints]:
 
 
 def _table(pairs: Sequence[tuple[NewResponse, Score]], now: str) -> pa.Table:
+    alike: dict[str, str] = {}  # most responses have nothing of their own to say
+
+    def extras(new: NewResponse, score: Score) -> str:
+        if new.extras or score.status != "ok":
+            return _extras({**new.extras, "at": now}, score)
+        if score.detail not in alike:
+            alike[score.detail] = _extras({"at": now}, score)
+        return alike[score.detail]
+
     return pa.table(
         {
             "prompt_id": pa.array([new.prompt_id for new, _ in pairs], pa.int64()),
@@ -293,7 +303,7 @@ def _table(pairs: Sequence[tuple[NewResponse, Score]], now: str) -> pa.Table:
             "tokens": pa.array([new.tokens for new, _ in pairs], pa.int32()),
             "truncated": pa.array([new.truncated for new, _ in pairs], pa.bool_()),
             "response": pa.array([storable(new.text) for new, _ in pairs], pa.string()),
-            "extras": pa.array([_extras({**new.extras, "at": now}, s) for new, s in pairs], pa.string()),
+            "extras": pa.array([extras(new, score) for new, score in pairs], pa.string()),
         }
     )
 
@@ -310,7 +320,7 @@ def storable(text: str) -> str:
 
 
 def _known(solved: float) -> float | None:
-    return None if np.isnan(solved) else float(solved)
+    return None if math.isnan(solved) else float(solved)
 
 
 def _extras(extras: dict[str, Any], score: Score) -> str:

@@ -214,8 +214,7 @@ def _findings(store: PromptStore, rows: dict[str, int], *, everything: bool) -> 
 
 def _unreadable(connection: Connection, rows: dict[str, int]) -> Iterator[Finding]:
     """Tables whose blocks cannot all be read: DuckDB compares the checksum of each block it reads."""
-    names = connection.rows("select table_name from information_schema.tables where table_schema = 'main' order by 1")
-    for (name,) in names:
+    for name in schema.tables(connection):
         try:
             found = connection.rows(f'select count(*), bit_xor(hash(t)) from "{name}" t')  # noqa: S608
         except duckdb.Error as error:

@@ -7,10 +7,10 @@ import ctypes
 import os
 import re
 import threading
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import duckdb
-import pyarrow as pa
 
 from curri.errors import StoreClosed, StoreError, StoreForked, StoreLocked, StoreUnreadable, WriteFailed
 from curri.store.wal import log_path, read_log
@@ -18,6 +18,9 @@ from curri.store.wal import log_path, read_log
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
     from pathlib import Path
+
+    import pyarrow as pa
+    from numpy.typing import NDArray
 
 STORAGE_VERSION = "v1.5.0"
 """Files are written so that DuckDB 1.5 can read them too."""
@@ -58,6 +61,7 @@ class Connection:
         self._failed = False
         self._all_cores = False
         self._schemas: dict[str, pa.Schema] = {}
+        self._inlets: dict[str, SimpleNamespace] = {}
         self._handle: Any = _connect(path, read_only=read_only)
         _ALIVE.add(self)
 
@@ -112,13 +116,41 @@ class Connection:
         with self._lock, self._registered(views) as handle:
             return handle.sql(sql, params=list(parameters)).to_arrow_table()
 
+    def columns(self, sql: str, parameters: Sequence[Any] = ()) -> dict[str, NDArray[Any]]:
+        """All rows of a query as NumPy arrays, of columns without NULL; takes no import of Arrow, unlike ``arrow``."""
+        with self._lock:
+            found: dict[str, NDArray[Any]] = self._usable().execute(sql, list(parameters)).fetchnumpy()
+            return found
+
     def insert(self, table: str, rows: pa.Table) -> None:
         """Append an Arrow table whose columns are named like those of ``table``; the others get NULL."""
         with self._lock:
             handle = self._usable()
-            handle.from_arrow(_completed(rows, self._schema(table))).insert_into(table)
+            schema = self.schema(table)
+            whole = _completed(rows, schema)
+            if whole.schema.types == schema.types:
+                self._insert_prepared(handle, table, whole)
+            else:
+                handle.from_arrow(whole).insert_into(table)
 
-    def _schema(self, table: str) -> pa.Schema:
+    def _insert_prepared(self, handle: Any, table: str, rows: pa.Table) -> None:
+        """Append rows of the table's own types by a statement that is planned once, which takes a third of the time."""
+        name = f"curri: into {table}"
+        inlet = self._inlets.get(table)
+        if inlet is None:
+            empty = rows.schema.empty_table()
+            inlet = SimpleNamespace(__arrow_c_stream__=empty.__arrow_c_stream__, empty=empty)
+            handle.register(name, inlet)
+            handle.execute(f'prepare "{name}" as insert into "{table}" from "{name}"').fetchall()
+            self._inlets[table] = inlet
+        inlet.__arrow_c_stream__ = rows.__arrow_c_stream__
+        try:
+            handle.execute(f'execute "{name}"').fetchall()
+        finally:  # rows are not kept; whoever lists tables and views finds an empty one
+            inlet.__arrow_c_stream__ = inlet.empty.__arrow_c_stream__
+
+    def schema(self, table: str) -> pa.Schema:
+        """Names and types of a table's columns."""
         if table not in self._schemas:
             self._schemas[table] = self.arrow(f'select * from "{table}" limit 0').schema  # noqa: S608
         return self._schemas[table]
@@ -189,6 +221,7 @@ class Connection:
 
     def _roll_back(self, handle: Any) -> None:
         self._failed = True
+        self._inlets.clear()  # those that were made in this transaction are undone with it
         with contextlib.suppress(duckdb.Error, RuntimeError):
             handle.execute("rollback").fetchall()
             self._failed = False
@@ -281,6 +314,10 @@ def is_open_here(path: Path) -> bool:
 
 def _completed(rows: pa.Table, schema: pa.Schema) -> pa.Table:
     """The same rows with all columns of ``schema`` in its order."""
+    if rows.schema.names == schema.names:
+        return rows
+    import pyarrow as pa
+
     given = set(rows.column_names)
     columns = [rows.column(f.name) if f.name in given else pa.nulls(rows.num_rows, f.type) for f in schema]
     return pa.Table.from_arrays(columns, names=schema.names)

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from curri.errors import InvalidInput, StoreError, StoreNotFound
+from curri.store import schema
 from curri.store.connection import Connection
 from curri.store.files import held, log_files, refuse_if_held, refuse_if_short, sync_folder
 from curri.store.prompt_store import open_store
@@ -190,14 +191,14 @@ def _compared(connection: Connection, copy: Path) -> dict[str, int]:
 
 def _digests(connection: Connection) -> dict[str, tuple[int, Any]]:
     """For each table its rows and a digest of them, in their order."""
-    names = connection.rows("select table_name from information_schema.tables where table_schema = 'main' order by 1")
+    names = schema.tables(connection)
     with connection.all_cores():
         return {
-            str(name): tuple(
+            name: tuple(
                 connection.rows(
                     f"""select count(*), bit_xor(hash(t, place))
                         from (select t, row_number() over () as place from "{name}" t)"""  # noqa: S608
                 )[0]
             )
-            for (name,) in names
+            for name in names
         }

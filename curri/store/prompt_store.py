@@ -5,23 +5,24 @@ from __future__ import annotations
 import contextlib
 import os
 import time
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 from curri.errors import StoreError, StoreLocked, StoreNotFound
 from curri.store import schema
 from curri.store.connection import Connection
-from curri.store.priors import PriorTable
-from curri.store.prompts import PromptTable
-from curri.store.rollouts import RolloutTable
-from curri.store.runs import RunTable
-from curri.store.texts import PromptTexts
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from contextlib import AbstractContextManager
 
     from curri.pool import PromptPool
+    from curri.store.priors import PriorTable
+    from curri.store.prompts import PromptTable
+    from curri.store.rollouts import RolloutTable
+    from curri.store.runs import RunTable
+    from curri.store.texts import PromptTexts
 
 
 class PromptStore:
@@ -29,11 +30,6 @@ class PromptStore:
 
     Attributes:
         path: the DuckDB file.
-        prompts: its prompts.
-        rollouts: its rollouts.
-        priors: pass rates of its prompts that are known from other models.
-        runs: its runs, their ledgers and states.
-        texts: prompt texts, memory-mapped.
         attached: what others keep with the store for as long as it is open, by name.
         snapshot_age: seconds since the published copy was made that is read here, because a run holds the store; None
             when the store itself is read.
@@ -56,11 +52,41 @@ class PromptStore:
             self._connection.close()
             raise
         self.store_id = str(self._connection.value("select value from meta where key = 'store_id'"))
-        self.prompts = PromptTable(self._connection)
-        self.rollouts = RolloutTable(self._connection)
-        self.priors = PriorTable(self._connection)
-        self.runs = RunTable(self._connection)
-        self.texts = PromptTexts(path.with_name(path.name + ".texts"), self.store_id, self._connection)
+
+    @cached_property
+    def prompts(self) -> PromptTable:
+        """Its prompts."""
+        from curri.store.prompts import PromptTable
+
+        return PromptTable(self._connection)
+
+    @cached_property
+    def rollouts(self) -> RolloutTable:
+        """Its rollouts."""
+        from curri.store.rollouts import RolloutTable
+
+        return RolloutTable(self._connection)
+
+    @cached_property
+    def priors(self) -> PriorTable:
+        """Pass rates of its prompts that are known from other models."""
+        from curri.store.priors import PriorTable
+
+        return PriorTable(self._connection)
+
+    @cached_property
+    def runs(self) -> RunTable:
+        """Its runs, their ledgers and states."""
+        from curri.store.runs import RunTable
+
+        return RunTable(self._connection)
+
+    @cached_property
+    def texts(self) -> PromptTexts:
+        """Its prompt texts, memory-mapped."""
+        from curri.store.texts import PromptTexts
+
+        return PromptTexts(self.path.with_name(self.path.name + ".texts"), self.store_id, self._connection)
 
     def _opened_to_read(self) -> Connection:
         try:

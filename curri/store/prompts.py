@@ -7,12 +7,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
-import pyarrow as pa
 
 from curri.errors import InvalidData, InvalidInput, InvalidParameter, UnknownPrompt, shown_some, unknown_name
 from curri.pool import PromptPool
-from curri.store.filters import PROMPTS, ROLLED_OUT, Filter
-from curri.store.rollouts import RolloutTable
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -20,7 +17,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from curri.store.connection import Connection
-    from curri.types import Floats, Ints, Prompt
+    from curri.store.filters import Filter
+    from curri.types import Ints, Prompt
 
 TRAIN_SPLITS = (None, "train")
 """Prompts of any other split are never selected."""
@@ -151,6 +149,8 @@ class PromptTable:
 
     def _ids_of(self, digests: NDArray[np.int64]) -> Ints:
         """Ids of prompts with these digests, 0 where there is none, shape (n,)."""
+        import pyarrow as pa
+
         asked = pa.table({"i": np.arange(len(digests)), "high": digests[:, 0], "low": digests[:, 1]})
         found = self._connection.arrow(
             "select i, prompt_id from asked join prompts on digest_high = high and digest_low = low", asked=asked
@@ -160,6 +160,8 @@ class PromptTable:
         return ids
 
     def _arm_codes(self, names: Sequence[str]) -> Ints:
+        import pyarrow as pa
+
         known = dict(self._connection.rows("select name, arm_id from arms"))
         new = [name for name in dict.fromkeys(names) if name not in known]
         for name in new:
@@ -172,6 +174,8 @@ class PromptTable:
         return np.array([known[name] for name in names], dtype=np.int64)
 
     def _insert(self, prompts: Sequence[NewPrompt], digests: NDArray[np.int64], ids: Ints, codes: Ints) -> None:
+        import pyarrow as pa
+
         text = pa.string()
         table = pa.table(
             {
@@ -196,6 +200,8 @@ class PromptTable:
 
     def _differing(self, ids: Ints, codes: Ints, splits: list[str | None]) -> tuple[Ints, Ints]:
         """Positions of prompts that are present under another arm, and in another split."""
+        import pyarrow as pa
+
         columns = {"i": np.arange(ids.size), "id": ids, "code": codes, "part": pa.array(splits, pa.string())}
         found = self._connection.arrow(
             """select i, arm_id != code as other_arm, coalesce(split, 'train') != coalesce(part, 'train') as other_split
@@ -215,27 +221,30 @@ class PromptTable:
         Args:
             fetch: gives the texts of prompt ids.
         """
-        table = self._connection.arrow(
-            """select prompt_id, arm_id, prior_rate, expected_tokens, retired, generation from prompts
-               where split is null or split = 'train' order by prompt_id"""
+        columns = self._connection.columns(
+            """select prompt_id, arm_id, coalesce(retired, false) as retired, coalesce(generation, 0) as generation,
+                      coalesce(prior_rate, 'nan') as prior_rate, coalesce(expected_tokens, 'nan') as expected_tokens
+               from prompts
+               where split is null or split = 'train'"""
+        )  # the pool puts them in order, which takes no time for rows that are
+        prior_rate, expected_tokens, generation = (
+            columns[name] for name in ("prior_rate", "expected_tokens", "generation")
         )
-        names = np.array(
-            [row[0] for row in self._connection.rows("select name from arms order by arm_id")], dtype=np.str_
-        )
-        codes = table.column("arm_id").to_numpy()
-        generation = table.column("generation").to_numpy()
         return PromptPool(
-            table.column("prompt_id").to_numpy(),
-            names[codes] if names.size else None,
-            prior_rate=_optional(table, "prior_rate"),
-            expected_tokens=_optional(table, "expected_tokens"),
-            active=~table.column("retired").to_numpy(),
+            columns["prompt_id"],
+            columns["arm_id"],
+            arm_names=[row[0] for row in self._connection.rows("select name from arms order by arm_id")],
+            prior_rate=None if np.isnan(prior_rate).all() else prior_rate,
+            expected_tokens=None if np.isnan(expected_tokens).all() else expected_tokens,
+            active=~columns["retired"],
             generation=generation if generation.any() else None,
             fetch=fetch,
         )
 
     def ids_by_external_id(self, names: Sequence[str]) -> dict[str, int]:
         """Prompt ids of the user's own ids; those that are unknown or stand for several prompts are left out."""
+        import pyarrow as pa
+
         asked = pa.table({"name": pa.array(list(dict.fromkeys(names)), pa.string())})
         found = self._connection.arrow(
             """select name, min(prompt_id) as prompt_id from asked join prompts on external_id = name
@@ -261,6 +270,8 @@ class PromptTable:
 
     def ids_by_text(self, texts: Sequence[str]) -> dict[str, int]:
         """Prompt ids of canonical texts; those that are unknown or stand for several prompts are left out."""
+        import pyarrow as pa
+
         asked = pa.table({"text": pa.array(list(dict.fromkeys(texts)), pa.string())})
         found = self._connection.arrow(
             """select text, min(prompt_id) as prompt_id from asked join prompts on prompt = text
@@ -271,6 +282,8 @@ class PromptTable:
 
     def texts_present(self, texts: Sequence[str]) -> set[str]:
         """Those canonical texts that some prompt has, whatever its answer."""
+        import pyarrow as pa
+
         asked = pa.table({"text": pa.array(list(dict.fromkeys(texts)), pa.string())})
         found = self._connection.arrow("select distinct text from asked join prompts on prompt = text", asked=asked)
         return set(found.column("text").to_pylist())
@@ -281,6 +294,8 @@ class PromptTable:
         Raises:
             UnknownPrompt: an id does not exist.
         """
+        import pyarrow as pa
+
         self.refuse_unknown(prompt_ids)
         asked = pa.table({"i": np.arange(prompt_ids.size), "id": prompt_ids})
         found = self._connection.arrow(
@@ -309,6 +324,8 @@ class PromptTable:
 
     def evolved(self, creator: str, seed: int, roots: Ints) -> list[tuple[int, int, int]]:
         """Prompts that a creator made with a seed out of originals, as (prompt id, root, step), the oldest first."""
+        import pyarrow as pa
+
         asked = pa.table({"wanted": roots})
         found = self._connection.arrow(
             """select prompt_id, root, step from (
@@ -336,6 +353,9 @@ class PromptTable:
             UnknownName: no prompt has a key of the metadata that it names, or there is no such model.
             InvalidInput: the store has rollouts of several models, the filter speaks of them, and none was named.
         """
+        from curri.store.filters import PROMPTS, ROLLED_OUT, Filter
+        from curri.store.rollouts import RolloutTable
+
         wanted = Filter.parse(condition) if isinstance(condition, str) else condition
         self._refuse_unknown_keys(wanted.keys)
         clause, values = wanted.sql()
@@ -451,8 +471,3 @@ def _numbered(digests: NDArray[np.int64], present: Ints, first: int) -> tuple[In
     ids = present.copy()
     ids[is_new] = first + np.arange(int(is_new.sum()))
     return ids[leader], is_new
-
-
-def _optional(table: pa.Table, name: str) -> Floats | None:
-    column: Any = table.column(name)
-    return None if column.null_count == len(column) else column.to_numpy()

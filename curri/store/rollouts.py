@@ -7,12 +7,12 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import pyarrow as pa
 
 from curri.errors import InvalidInput, unknown_name
 from curri.types import Rollouts
 
 if TYPE_CHECKING:
+    import pyarrow as pa
     from numpy.typing import NDArray
 
     from curri.store.connection import Connection
@@ -92,10 +92,14 @@ class RolloutTable:
 
     def append(self, source_id: int, rows: pa.Table) -> None:
         """Append responses that are known to be new."""
+        import pyarrow as pa
+
         column = pa.array(np.full(rows.num_rows, source_id, dtype=np.int32))
         self._connection.insert("rollouts", rows.append_column("source_id", column))
 
     def _new(self, source_id: int, rows: pa.Table) -> pa.Table:
+        import pyarrow as pa
+
         if not self._connection.rows("select 1 from rollouts where source_id = ? limit 1", [source_id]):
             return rows
         keys = pa.table(
@@ -122,6 +126,8 @@ class RolloutTable:
 
     def counts(self, source_id: int, round_: int, prompt_ids: Ints) -> dict[int, int]:
         """How many responses of a source and round each prompt has; prompts without any are left out."""
+        import pyarrow as pa
+
         if not prompt_ids.size:
             return {}
         table = self._connection.arrow(
@@ -134,6 +140,8 @@ class RolloutTable:
 
     def rewards_of(self, source_id: int, prompt_ids: Ints, rounds: Ints) -> list[Floats]:
         """For each prompt the rewards of a round."""
+        import pyarrow as pa
+
         asked = pa.table({"place": np.arange(prompt_ids.size), "id": prompt_ids, "number": rounds})
         table = self._connection.arrow(
             """select place, reward from asked join rollouts on prompt_id = id and round = number
@@ -146,6 +154,8 @@ class RolloutTable:
 
     def known_names(self, source_id: int, prompt_ids: Ints, names: Strings) -> Bools:
         """Which (prompt, rollout id) a source already has, shape of ``names``."""
+        import pyarrow as pa
+
         asked = pa.table(
             {"i": np.arange(names.size), "asked_id": prompt_ids, "name": pa.array(names.tolist(), pa.string())}
         )

@@ -80,32 +80,20 @@ class LedgerRows:
     probability: Floats | None = None
     told: Ints | None = None
 
-    def arrow(self, run_id: int, seq: int) -> pa.Table:
-        """As rows of the table."""
+    def arrow(self, run_id: int, seq: int, schema: pa.Schema) -> pa.Table:
+        """As rows of the table, whose columns ``schema`` names."""
         size = self.prompt_ids.size
-
-        def constant(value: Any, kind: pa.DataType) -> pa.Array:
-            return pa.repeat(pa.scalar(value, kind), size)
-
-        def counts(values: Ints | None) -> pa.Array:
-            return pa.nulls(size, pa.int32()) if values is None else pa.array(values.astype(np.int32))
-
-        return pa.table(
-            {
-                "run_id": constant(run_id, pa.int32()),
-                "seq": constant(seq, pa.int64()),
-                "round": constant(self.round, pa.int32()),
-                "part": constant(self.part, pa.int32()),
-                "prompt_id": self.prompt_ids,
-                "consumer": constant(self.consumer, pa.string()),
-                "event": constant(self.event, pa.string()),
-                "reason": constant(self.reason, pa.string()),
-                "probe": constant(self.probe, pa.bool_()),
-                "n_rollouts": counts(self.n_rollouts),
-                "probability": pa.nulls(size, pa.float64()) if self.probability is None else self.probability,
-                "told": counts(self.told),
-            }
-        )
+        given = {**vars(self), "run_id": run_id, "seq": seq, "prompt_id": self.prompt_ids}
+        columns = []
+        for each in schema:
+            value = given[each.name]
+            if value is None:
+                columns.append(pa.nulls(size, each.type))
+            elif isinstance(value, np.ndarray):
+                columns.append(pa.array(value, each.type))
+            else:
+                columns.append(pa.repeat(pa.scalar(value, each.type), size))
+        return pa.Table.from_arrays(columns, schema=schema)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -177,7 +165,8 @@ class RunTable:
 
     def append_ledger(self, run_id: int, seq: int, rows: Sequence[LedgerRows]) -> None:
         """Append to the ledger."""
-        tables = [part.arrow(run_id, seq) for part in rows if part.prompt_ids.size]
+        schema = self._connection.schema("ledger")
+        tables = [part.arrow(run_id, seq, schema) for part in rows if part.prompt_ids.size]
         if tables:
             self._connection.insert("ledger", pa.concat_tables(tables))
 
@@ -244,15 +233,16 @@ class RunTable:
 
     def save_snapshot(self, run_id: int, seq: int, state: State) -> int:
         """Write a whole state and drop what came before it; gives its size in bytes."""
-        payload = pack(state)
         self._connection.execute("delete from state where run_id = ?", [run_id])
-        self._connection.execute("insert into state values (?, ?, true, ?)", [run_id, seq, payload])
-        return len(payload)
+        return self._append_state(run_id, seq, pack(state), is_snapshot=True)
 
     def save_change(self, run_id: int, seq: int, change: StateChange) -> int:
         """Write what changed; gives its size in bytes."""
-        payload = pack_change(change)
-        self._connection.execute("insert into state values (?, ?, false, ?)", [run_id, seq, payload])
+        return self._append_state(run_id, seq, pack_change(change), is_snapshot=False)
+
+    def _append_state(self, run_id: int, seq: int, payload: bytes, *, is_snapshot: bool) -> int:
+        values = {"run_id": run_id, "seq": seq, "is_snapshot": is_snapshot, "payload": payload}
+        self._connection.insert("state", pa.Table.from_pylist([values], schema=self._connection.schema("state")))
         return len(payload)
 
     def load_state(self, run_id: int) -> SavedState:

@@ -72,12 +72,13 @@ def version_of(connection: Connection) -> int:
     Raises:
         StoreUnreadable: the file is not a store.
     """
-    return _version(connection, _tables(connection))
+    return _version(connection, set(tables(connection)))
 
 
-def _tables(connection: Connection) -> set[str]:
-    """Names of tables; a view in the place of one could read any file of whoever opens the store."""
-    return {row[0] for row in connection.rows("select table_name from duckdb_tables() where not internal")}
+def tables(connection: Connection) -> list[str]:
+    """Names of tables, in order; a view in the place of one could read any file of whoever opens the store."""
+    rows = connection.rows("select table_name from duckdb_tables() where not internal and not temporary order by 1")
+    return [str(row[0]) for row in rows]
 
 
 def _version(connection: Connection, found: set[str]) -> int:
@@ -96,7 +97,7 @@ def check(connection: Connection) -> None:
         StoreUnreadable: not a store.
         StoreVersion: another schema version.
     """
-    found = _tables(connection)
+    found = set(tables(connection))
     version = _version(connection, found)
     refuse_newer(connection, version)
     if version < SCHEMA_VERSION:

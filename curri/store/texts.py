@@ -14,12 +14,13 @@ import zlib
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import pyarrow as pa
 
 from curri.types import Prompt
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    import pyarrow as pa
 
     from curri.store.connection import Connection
     from curri.types import Ints
@@ -28,10 +29,11 @@ _log = logging.getLogger("curri")
 
 SEGMENT = 65_536
 _COLUMNS = ("prompt", "is_chat", "answer", "metadata", "arm", "external_id")
-_QUERY = """
+_SELECT = """
     select p.prompt_id, p.prompt, p.is_chat, p.answer, p.metadata, a.name as arm, p.external_id
-    from prompts p join arms a using (arm_id)
-    where p.prompt_id >= ? and p.prompt_id < ? order by p.prompt_id"""
+    from prompts p join arms a using (arm_id)"""
+_RANGE = f"{_SELECT} where p.prompt_id >= ? and p.prompt_id < ? order by p.prompt_id"
+_THESE = f"{_SELECT} where p.prompt_id in (select unnest(?::bigint[]))"
 
 
 class PromptTexts:
@@ -51,6 +53,8 @@ class PromptTexts:
 
     def fetch(self, prompt_ids: Ints) -> list[Prompt]:
         """The prompts, in the order of ``prompt_ids``, which must exist."""
+        import pyarrow as pa
+
         ids = np.asarray(prompt_ids, dtype=np.int64)
         found: list[Prompt | None] = [None] * ids.size
         numbers = (ids - 1) // SEGMENT
@@ -61,6 +65,13 @@ class PromptTexts:
             for place, row in zip(places.tolist(), part.select(_COLUMNS).to_pylist(), strict=True):
                 found[place] = _prompt(int(ids[place]), row)
         return [prompt for prompt in found if prompt is not None]
+
+    def fetch_once(self, prompt_ids: Ints) -> list[Prompt]:
+        """The same in one query: quicker where no second batch follows, since nothing is opened, written or kept."""
+        ids = np.asarray(prompt_ids, dtype=np.int64).tolist()
+        rows = self._connection.rows(_THESE, [ids])
+        found = {row[0]: _prompt(row[0], dict(zip(_COLUMNS, row[1:], strict=True))) for row in rows}
+        return [found[prompt_id] for prompt_id in ids]
 
     def _segment(self, number: int, rows: int) -> pa.Table:
         """A segment with at least so many rows: one in memory, one from a file, or one written now."""
@@ -76,10 +87,12 @@ class PromptTexts:
 
     def _read(self, number: int) -> pa.Table:
         first = number * SEGMENT + 1
-        return self._connection.arrow(_QUERY, [first, first + SEGMENT]).combine_chunks()
+        return self._connection.arrow(_RANGE, [first, first + SEGMENT]).combine_chunks()
 
     def _opened(self, number: int) -> pa.Table | None:
         """A segment from its file; None where it is missing, damaged, of another store, or of other prompts."""
+        import pyarrow as pa
+
         for path in self.folder.glob(f"{number:06d}-*.arrow"):
             try:
                 data = pa.memory_map(str(path)).read_buffer()
@@ -103,6 +116,8 @@ class PromptTexts:
         return f"{self._store_id} {found[0]}".encode()
 
     def _write(self, number: int, table: pa.Table) -> pa.Table:
+        import pyarrow as pa
+
         table = table.replace_schema_metadata({"prompts": self._fingerprint(number, table.num_rows)})
         draft = self.folder / f".{number:06d}.{os.getpid()}.tmp"
         try:

@@ -13,8 +13,6 @@ import struct
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-import numpy as np
-
 if TYPE_CHECKING:
     from pathlib import Path
     from typing import BinaryIO
@@ -25,7 +23,7 @@ COMMIT = bytes.fromhex("0500000000000000e7fe7d722fed3d5e640064ffff")
 VERSION = 2
 _ENTRY = struct.Struct("<QQ")
 _MULTIPLIER, _SHIFT, _SEED, _START = 0xC6A4A7935BD1E995, 47, 0xE17A1465, 5381
-_BLOCK_MULTIPLIER = np.uint64(0xBF58476D1CE4E5B9)
+_BLOCK_MULTIPLIER = 0xBF58476D1CE4E5B9
 _MASK = (1 << 64) - 1
 _CHUNK = 1 << 20
 _LONGEST_HEADER = 128
@@ -112,6 +110,8 @@ def checksum(data: bytes) -> int:
     >>> checksum(COMMIT[16:]) == int.from_bytes(COMMIT[8:16], "little")
     True
     """
+    import numpy as np
+
     whole = len(data) // 8
     result = _START
     if whole:

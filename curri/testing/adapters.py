@@ -28,7 +28,8 @@ function that starts one in a folder::
     def test_adapter(check):
         check()
 
-Without pytest, ``run_adapter_checks(AdapterCase("mine", MySession))`` gives a list of results.
+Without pytest, ``run_adapter_checks(AdapterCase("mine", MySession))`` gives a list of results. A promise that cannot be
+asked of a trainer is named in ``AdapterCase.not_asked`` with its reason, and shown as skipped: none is left out.
 """
 
 from __future__ import annotations
@@ -157,6 +158,7 @@ class AdapterCase:
             of the whole batch; None for an adapter of one process.
         setting: what it is run on.
         expected_failures: check name → why it is known to fail. Such a check must fail.
+        not_asked: check name → why it cannot be asked of this trainer. Such a check is skipped, with the reason.
     """
 
     name: str
@@ -165,6 +167,7 @@ class AdapterCase:
     on_ranks: Callable[[Path, Setting, int], Sequence[Sequence[Sequence[int]]]] | None = None
     setting: Setting = field(default_factory=Setting)
     expected_failures: Mapping[str, str] = field(default_factory=dict)
+    not_asked: Mapping[str, str] = field(default_factory=dict)
 
 
 class AdapterPromise(NamedTuple):
@@ -210,6 +213,13 @@ class AdapterCheck:
         """A readable id, such as "trl-resume_loses_nothing"."""
         return f"{self.case.name}-{self.name}"
 
+    @property
+    def not_asked(self) -> str | None:
+        """Why it cannot be asked of this case; None where it can."""
+        if self.promise.needs_ranks and self.case.on_ranks is None:
+            return self.case.not_asked.get(self.name, "an adapter of one process: the case has no `on_ranks`")
+        return self.case.not_asked.get(self.name)
+
     def __call__(self) -> None:
         """Check it. A warning counts as a failure."""
         with warnings.catch_warnings(), tempfile.TemporaryDirectory() as folder:
@@ -218,17 +228,16 @@ class AdapterCheck:
 
 
 def adapter_checks(case: AdapterCase) -> list[AdapterCheck]:
-    """The checks that apply to a case.
+    """All checks of a case, also those that are not asked of it.
 
     Raises:
-        UnknownName: an expected failure names no check.
+        UnknownName: an expected failure, or a check that is not asked, names no check.
     """
     names = [promise.name for promise in ADAPTER_PROMISES]
-    for name in case.expected_failures:
+    for name in (*case.expected_failures, *case.not_asked):
         if name not in names:
             raise unknown_name("check", name, names)
-    apply = [promise for promise in ADAPTER_PROMISES if case.on_ranks is not None or not promise.needs_ranks]
-    return [AdapterCheck(promise.name, case, promise) for promise in apply]
+    return [AdapterCheck(promise.name, case, promise) for promise in ADAPTER_PROMISES]
 
 
 def run_adapter_checks(case: AdapterCase) -> list[Result]:

@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import warnings
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal, NamedTuple, TypeAlias
+from typing import TYPE_CHECKING, ClassVar, Literal, NamedTuple, TypeAlias
 
 from curri.errors import unknown_name
 
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
     from curri.testing.adapters import AdapterCheck
 
-Outcome: TypeAlias = Literal["passed", "failed", "failed as expected", "passed unexpectedly"]
+Outcome: TypeAlias = Literal["passed", "failed", "failed as expected", "passed unexpectedly", "not asked"]
 
 MODULES = (construction, selection, learning, determinism, persistence, talk, bounds, scale)
 
@@ -50,6 +50,7 @@ class Check:
     name: str
     case: Case
     promise: Promise
+    not_asked: ClassVar[str | None] = None  # tags pick the checks, so all of them are asked
 
     @property
     def doc(self) -> str:
@@ -73,8 +74,8 @@ class Result(NamedTuple):
 
     Attributes:
         name: of the check.
-        outcome: "passed", "failed", "failed as expected" or "passed unexpectedly".
-        message: of the failure, or "".
+        outcome: "passed", "failed", "failed as expected", "passed unexpectedly" or "not asked".
+        message: of the failure, or why it is not asked, or "".
     """
 
     name: str
@@ -84,7 +85,7 @@ class Result(NamedTuple):
     @property
     def ok(self) -> bool:
         """Whether it went as it should."""
-        return self.outcome in {"passed", "failed as expected"}
+        return self.outcome in {"passed", "failed as expected", "not asked"}
 
 
 def strategy_checks(case: Case) -> list[Check]:
@@ -107,7 +108,9 @@ def run_checks(case: Case) -> list[Result]:
 
 def result_of(check: Check | AdapterCheck) -> Result:
     """Run one check, of a strategy or of an adapter, without pytest."""
-    expected = check.name in check.case.expected_failures
+    expected, not_asked = check.name in check.case.expected_failures, check.not_asked
+    if not_asked is not None:
+        return Result(check.name, "not asked", not_asked)
     try:
         check()
     except Exception as error:  # noqa: BLE001  whatever is checked may raise anything, and that is its result
@@ -128,5 +131,7 @@ def nodes(checks: Iterable[Check | AdapterCheck]) -> pytest.MarkDecorator:
     for check in checks:
         reason = check.case.expected_failures.get(check.name)
         marks = [] if reason is None else [pytest.mark.xfail(strict=True, reason=reason)]
+        if check.not_asked is not None:
+            marks = [pytest.mark.skip(reason=check.not_asked)]
         params.append(pytest.param(check, id=check.id, marks=marks))
     return pytest.mark.parametrize("check", params)

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
     from curri.testing import AdapterCheck, Setting
 
+pytest_plugins = ("pytester",)
+
 
 class Fair:
     """Asks and tells a scheduler, batch by batch; keeps every promise."""
@@ -285,9 +287,31 @@ def test_results_without_pytest() -> None:
     assert results["missing_ids_refused"].outcome == "passed unexpectedly"
     assert results["repeated_ids_refused"].ok
     assert results["picks_react"].message == "InvalidData: no"
-    assert "ranks_agree" not in results
+
+
+def test_what_is_not_asked_is_said_with_its_reason(pytester: pytest.Pytester) -> None:
+    case = AdapterCase("stubborn", NeverStarts, not_asked={"fresh": "it never starts"})
+    results = {result.name: result for result in run_adapter_checks(case)}
+    assert (results["fresh"].outcome, results["fresh"].message) == ("not asked", "it never starts")
+    assert results["fresh"].ok
+    assert results["ranks_agree"].message == "an adapter of one process: the case has no `on_ranks`"
+    assert len(results) == len(ADAPTER_PROMISES)
+    pytester.makepyfile(
+        """
+        from curri.testing import AdapterCase, parametrize_adapters
+
+        @parametrize_adapters([AdapterCase("mine", None, not_asked={"fresh": "it never starts"})])
+        def test_adapter(check):
+            assert check.name not in ("fresh", "ranks_agree")
+        """
+    )
+    ran = pytester.runpytest_subprocess("-rs")
+    ran.assert_outcomes(passed=len(ADAPTER_PROMISES) - 2, skipped=2)
+    ran.stdout.fnmatch_lines(["SKIPPED*it never starts", "SKIPPED*an adapter of one process*"])
 
 
 def test_an_expected_failure_must_name_a_check() -> None:
     with pytest.raises(UnknownName, match='did you mean "fresh"'):
         adapter_checks(AdapterCase("fair", Fair, expected_failures={"fresch": "a typing error"}))
+    with pytest.raises(UnknownName, match='did you mean "fresh"'):
+        adapter_checks(AdapterCase("fair", Fair, not_asked={"fresch": "a typing error"}))

@@ -57,6 +57,7 @@ class Server:
         self.busiest = 0
         self.models = Reply(body={"object": "list", "data": [{"id": MODEL, "owned_by": "somebody"}]})
         self.lock = threading.Lock()
+        self.counted = threading.Condition(self.lock)
         self.closing = threading.Event()
         self._busy = 0
         self._http = _Listener(("127.0.0.1", 0), _handler(self))
@@ -72,6 +73,11 @@ class Server:
         self._http.server_close()
         self._thread.join()
 
+    def wait_for(self, completions: int) -> None:
+        """Wait until it has sent so many."""
+        with self.counted:
+            assert self.counted.wait_for(lambda: self.completions >= completions, timeout=60), self.completions
+
     def reply(self, body: dict[str, Any], headers: dict[str, str]) -> Reply:
         with self.lock:
             number = len(self.requests)
@@ -85,8 +91,9 @@ class Server:
                 self.closing.wait()
             if reply is not None:
                 return reply
-            with self.lock:
+            with self.counted:
                 self.completions += body["n"]
+                self.counted.notify_all()
             return Reply(body=answer(body))
         finally:
             with self.lock:

@@ -8,6 +8,7 @@ import resource
 import signal
 import subprocess
 import sys
+import threading
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -316,11 +317,49 @@ def test_sigkill_loses_at_most_what_was_under_way_and_the_same_command_goes_on(
     found = responses(folder)
     assert [key[:2] for key in found] == [(i, k) for i in range(1, PROMPTS + 1) for k in range(n)]
     lost = server.completions - n * PROMPTS
-    assert 0 <= lost <= 2 * (2 * batch + concurrency * n)
+    assert 0 <= lost <= 2 * batch
     seeds = {body["messages"][0]["content"]: body["seed"] for body in server.requests}
     assert [text for _, _, text in found] == [
         text_for(f"{i} + {i} = ?", seeds[f"{i} + {i} = ?"] + k) for i in range(PROMPTS) for k in range(n)
     ]
+
+
+SLOW = """
+import os, pathlib, time
+
+def score(response, answer):
+    while response and not pathlib.Path("open").exists() and os.getppid() != 1:
+        time.sleep(0.01)
+    return response == answer
+"""
+
+
+def test_sigkill_at_the_worst_moment_loses_one_batch(
+    curri: Command, folder: Path, server: Server, start: Callable[..., subprocess.Popen[str]]
+) -> None:
+    """Half a batch is being scored, which does not end, and the other half has come and waits."""
+    (folder / "slow.py").write_text(SLOW)
+    batch, beyond = 32, threading.Event()
+    words = [word if word != "exact" else "python:slow.py:score" for word in over_http(server)]
+    words += ["-n", "4", "--concurrency", "4", "--batch", str(batch)]
+
+    def count(body: dict[str, Any], number: int) -> Reply | None:
+        if number >= batch // 4:
+            beyond.set()
+        return None
+
+    server.behaviour = count
+    with start(*words) as process:
+        try:
+            server.wait_for(batch)
+            assert not beyond.wait(1.0), "it asks for more than may be lost"
+        finally:
+            process.kill()
+    assert (server.completions, responses(folder)) == (batch, [])
+    (folder / "open").touch()
+    assert curri(*words)[0] == 0
+    assert len(responses(folder)) == 4 * PROMPTS
+    assert server.completions == 4 * PROMPTS + batch
 
 
 def test_ctrl_c_keeps_what_had_come(

@@ -340,7 +340,7 @@ def test_a_full_disk_ends_it_and_what_was_acknowledged_is_there(
 
     monkeypatch.setattr(store.rollouts, "add", failing)
     with pytest.raises(WriteFailed, match="No space left on device"):
-        run(store, Counting(), n=4, batch=8)
+        run(store, Counting(), n=4, batch=16)
     monkeypatch.undo()
     assert len(rows(store)) == 16
     assert run(store, Counting(), n=4).generated == 64
@@ -387,6 +387,45 @@ def test_many_greedy_responses_are_refused(store: PromptStore) -> None:
     with pytest.raises(InvalidParameter, match="temperature 0"):
         run(store, Counting(), n=2, sampling=Sampling(temperature=0.0))
     assert run(store, Counting(), n=1, sampling=Sampling(temperature=0.0)).generated == 20
+
+
+# ---- what an interruption can lose ----------------------------------------------------------------------------------
+
+
+class Hoarding(Counting):
+    """Takes so many requests before it answers them, and notes how many responses were asked for and not stored."""
+
+    def __init__(self, store: PromptStore, hoard: int) -> None:
+        super().__init__()
+        self.most = 0
+        self._store = store
+        self._hoard = hoard
+
+    def generate(self, requests: Iterable[Request], sampling: Sampling) -> Iterator[Answered]:
+        taken = iter(requests)
+        while part := list(self._noted(taken)):
+            yield from super().generate(part, sampling)
+
+    def _noted(self, requests: Iterator[Request]) -> Iterator[Request]:
+        asked = 0
+        for _, request in zip(range(self._hoard), requests, strict=False):
+            asked += request.n
+            stored = int(self._store.connection.value("select count(*) from rollouts"))
+            self.most = max(self.most, len(self.asked) + asked - stored)
+            yield request
+
+
+@settings(max_examples=12, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(batch=st.integers(1, 40), n=st.integers(1, 9), hoard=st.integers(1, 12))
+def test_never_is_more_than_a_batch_asked_for_and_not_stored(
+    tmp_path_factory: Any, batch: int, n: int, hoard: int
+) -> None:
+    with open_store(tmp_path_factory.mktemp("batch") / "s.duckdb", create=True) as store:
+        store.prompts.add([NewPrompt(f"{i} + {i} = ?", False, str(2 * i), "a") for i in range(12)])
+        engine = Hoarding(store, hoard)
+        assert run(store, engine, n=n, batch=batch).generated == 12 * n
+        assert engine.most <= batch
+        assert len(engine.asked) == len(set(engine.asked)) == 12 * n
 
 
 # ---- budgets --------------------------------------------------------------------------------------------------------

@@ -24,6 +24,7 @@ from curri.errors import (
 )
 from curri.store import NewPrompt, PromptStore, open_store
 from curri.store.connection import Connection
+from curri.store.schema import tables
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -300,3 +301,42 @@ def test_opening_to_read_what_this_process_writes_gives_the_same_object(store: P
     with open_store(store.path, read_only=True) as again:
         assert again is store
     assert store.is_open
+
+
+def arms(*numbers: int, kind: pa.DataType | None = None) -> pa.Table:
+    return pa.table(
+        {"name": pa.array([f"a{i}" for i in numbers], pa.string()), "arm_id": pa.array(numbers, kind or pa.int32())}
+    )
+
+
+def test_rows_are_appended_again_after_a_transaction_was_undone(tmp_path: Path) -> None:
+    """The statement that appends is made in the first transaction, and goes with it."""
+    with open_store(tmp_path / "p.duckdb", create=True) as opened:
+        connection = opened.connection
+
+        def fail() -> None:
+            with connection.transaction():
+                connection.insert("arms", arms(1, 2))
+                connection.execute("select * from nothing")
+
+        with pytest.raises(duckdb.Error):
+            fail()
+        with connection.transaction():
+            connection.insert("arms", arms(3))
+            connection.insert("arms", arms(4, 5))
+        assert connection.rows("select arm_id, name from arms order by 1") == [(3, "a3"), (4, "a4"), (5, "a5")]
+
+
+def test_rows_of_other_types_are_cast(store: PromptStore) -> None:
+    connection = store.connection
+    for kind in (None, pa.int64(), pa.uint16(), pa.float64(), None):
+        connection.execute("delete from arms where arm_id = 77")
+        connection.insert("arms", arms(77, kind=kind))
+        assert connection.rows("select arm_id, name from arms where arm_id = 77") == [(77, "a77")]
+
+
+def test_rows_are_not_kept_and_nobody_sees_how_they_came(store: PromptStore) -> None:
+    store.connection.insert("arms", arms(7))
+    assert store.connection.rows('select * from "curri: into arms"') == []
+    assert "curri: into arms" not in tables(store.connection)
+    assert "arms" in tables(store.connection)

@@ -16,7 +16,7 @@ from curri.rollouts.engines.prompt_form import NO_TEXT, Api, check_api, messages
 from curri.types import Answered, Generated
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
+    from collections.abc import Callable, Iterable, Iterator, Mapping
 
     from curri.types import Request, Sampling
 
@@ -51,12 +51,12 @@ class _Failed(Exception):
 class OpenAIEngine:
     """Asks a server for chat completions, or for completions of plain text.
 
-    As many requests as ``concurrency`` are under way at a time. One that meets a busy or failing server (status 408,
-    409, 425, 429, 5xx), a lost connection, a reply that makes no sense or none within ``timeout`` seconds is sent
-    again, up to ``retries`` times, after pauses that double (or as long as the server's ``Retry-After`` says), and all
-    of it together takes at most ``deadline`` seconds. When 8 requests in a row have failed that way, the server is
-    given up. A server that gives fewer choices than asked for is asked for the rest; one that refuses to give several
-    (status 400 or 422) is asked for one at a time.
+    As many requests as ``concurrency`` and ``batch`` allow are under way at a time. One that meets a busy or failing
+    server (status 408, 409, 425, 429, 5xx), a lost connection, a reply that makes no sense or none within ``timeout``
+    seconds is sent again, up to ``retries`` times, after pauses that double (or as long as the server's
+    ``Retry-After`` says), and all of it together takes at most ``deadline`` seconds. When 8 requests in a row have
+    failed that way, the server is given up. A server that gives fewer choices than asked for is asked for the rest;
+    one that refuses to give several (status 400 or 422) is asked for one at a time.
 
     The key comes from the environment only. It is sent over https or to this machine; over plain http to another one
     only where ``key_variable`` names it. It is kept nowhere.
@@ -67,7 +67,8 @@ class OpenAIEngine:
         api: "chat" or "completions".
         weight_version: of the model's weights, where it is known.
         label: what stored rollouts call the model; ``model`` if None.
-        concurrency: requests under way at a time.
+        concurrency: requests under way at a time at most.
+        batch: responses under way at a time at most, unless a single request is for more.
         timeout: seconds to wait for one reply.
         deadline: seconds for a request in all.
         retries: how often a request is sent again, for each reply that is awaited.
@@ -89,6 +90,7 @@ class OpenAIEngine:
         weight_version: str = "",
         label: str | None = None,
         concurrency: int = 32,
+        batch: int = 1024,
         timeout: float = 300.0,
         deadline: float = 900.0,
         retries: int = 6,
@@ -97,6 +99,7 @@ class OpenAIEngine:
     ) -> None:
         for name, value, low in (
             ("concurrency", concurrency, 1),
+            ("batch", batch, 1),
             ("timeout", timeout, 1e-3),
             ("deadline", deadline, 1e-3),
             ("retries", retries, 0),
@@ -110,7 +113,7 @@ class OpenAIEngine:
         self.weight_version = weight_version
         self.settings: Mapping[str, Any] = {"api": api}
         self.api = api
-        self.concurrency = int(concurrency)
+        self.concurrency, self.batch = int(concurrency), int(batch)
         self.timeout, self.deadline = float(timeout), float(deadline)
         self.retries, self.backoff = int(retries), float(backoff)
         self._served = model
@@ -211,13 +214,13 @@ class OpenAIEngine:
         with start_blocking_portal() as portal:
             limits = http.Limits(max_connections=self.concurrency, max_keepalive_connections=self.concurrency)
             client = http.AsyncClient(headers=self._headers(), timeout=self.timeout, limits=limits)
-            running: set[Future[_Outcome]] = set()
+            running: dict[Future[_Outcome], int] = {}
+
+            def start(request: Request) -> None:
+                running[portal.start_task_soon(self._answer, client, request, sampling)] = request.n
+
             try:
-                for outcome in _as_they_end(
-                    (portal.start_task_soon(self._answer, client, request, sampling) for request in requests),
-                    running,
-                    self.concurrency,
-                ):
+                for outcome in _as_they_end(requests, start, running, self.concurrency, self.batch):
                     faults = faults + 1 if outcome.fault else 0
                     yield outcome.answered
                     if faults >= _FAULTS_IN_A_ROW:
@@ -367,20 +370,30 @@ class _Exchange:
         return None
 
 
-def _as_they_end(futures: Iterable[Future[_Outcome]], running: set[Future[_Outcome]], most: int) -> Iterator[_Outcome]:
-    """Results of futures as they end, with at most so many running; those that run are in ``running``."""
-    for future in futures:
-        running.add(future)
-        while len(running) >= most:
+def _as_they_end(
+    requests: Iterable[Request],
+    start: Callable[[Request], None],
+    running: dict[Future[_Outcome], int],
+    most: int,
+    responses: int,
+) -> Iterator[_Outcome]:
+    """Outcomes of requests as they end; those under way are in ``running``, with how many responses they are for.
+
+    The next request is taken when there is room for one like the last.
+    """
+    for request in requests:
+        start(request)
+        while running and (len(running) >= most or sum(running.values()) + request.n > responses):
             yield from _ended(running)
     while running:
         yield from _ended(running)
 
 
-def _ended(running: set[Future[_Outcome]]) -> Iterator[_Outcome]:
+def _ended(running: dict[Future[_Outcome], int]) -> Iterator[_Outcome]:
     """Those that have ended, at least one; what ended well comes before an error is raised."""
     done, _ = wait(running, return_when=FIRST_COMPLETED)
-    running -= done
+    for future in done:
+        del running[future]
     yield from (future.result() for future in done if future.exception() is None)
     for future in done:
         future.result()

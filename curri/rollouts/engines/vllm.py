@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -59,8 +58,8 @@ _UNNAMED = "default"
 class VLLMEngine:
     """Loads a model with ``vllm.LLM`` when the first response is wanted, and keeps it until ``close``.
 
-    Requests go to it ``batch`` responses at a time, which is what is lost when the process is killed. Seeds of the n
-    responses of a request follow one another, which is what vLLM makes of one seed and n > 1.
+    Requests go to it ``batch`` responses at a time. Seeds of the n responses of a request follow one another, which is
+    what vLLM makes of one seed and n > 1.
 
     Args:
         model: a folder, or a name on the Hugging Face hub.
@@ -206,10 +205,17 @@ class VLLMEngine:
 
 
 def _batches(requests: Iterable[Request], responses: int) -> Iterator[list[Request]]:
-    """Requests in parts of about so many responses."""
-    requests = iter(requests)
-    for first in requests:
-        yield [first, *islice(requests, max(responses // first.n - 1, 0))]
+    """Requests in parts of at most so many responses, as far as they are of one size; none is taken ahead of time."""
+    part: list[Request] = []
+    size = 0
+    for request in requests:
+        part.append(request)
+        size += request.n
+        if size + request.n > responses:
+            yield part
+            part, size = [], 0
+    if part:
+        yield part
 
 
 def _answer(request: Request, output: Any) -> Answered:
@@ -223,9 +229,9 @@ def _answer(request: Request, output: Any) -> Answered:
 
 
 def _generated(completion: Any) -> Generated:
-    token_ids = tuple(int(token) for token in completion.token_ids)
-    versions = [str(span.version) for span in getattr(completion, "weight_versions", None) or []]
-    versions = [version for version in versions if version != _UNNAMED]
+    token_ids = tuple(map(int, completion.token_ids))
+    spans = getattr(completion, "weight_versions", None) or ()
+    versions = dict.fromkeys([str(span.version) for span in spans if span.version != _UNNAMED])
     return Generated(
         text=completion.text,
         tokens=len(token_ids),
@@ -233,7 +239,7 @@ def _generated(completion: Any) -> Generated:
         finish=str(completion.finish_reason or ""),
         token_ids=token_ids,
         logprobs=_logprobs(completion.logprobs, token_ids),
-        weight_version="+".join(dict.fromkeys(versions)) or None,
+        weight_version="+".join(versions) or None,
     )
 
 

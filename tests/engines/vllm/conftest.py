@@ -31,10 +31,12 @@ os.environ |= {
 }
 
 NAME = "tiny"
-LENGTH = 64
+LENGTH = 128
 """Tokens of a prompt and its response at most."""
 
 _PATIENCE = 240.0
+_SETTINGS = {"dtype": "float32", "enforce_eager": "true", "max_model_len": LENGTH}
+_OPTIONS = [word for name, value in _SETTINGS.items() for word in ("--engine-option", f"{name}={value}")]
 
 FIGURES: list[str] = []
 """What is told at the end."""
@@ -47,14 +49,24 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
 
 @pytest.fixture(scope="session")
 def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder of a model that can add, more or less."""
+    """The folder of a model that can add, more or less, and make sums out of sums."""
     from tests.engines.vllm import tiny
 
     folder = tmp_path_factory.mktemp("model") / NAME
     start = time.monotonic()
     tiny.save(folder)
     seconds = time.monotonic() - start
-    FIGURES.append(f"taught a model to add in {seconds:.0f} s")
+    FIGURES.append(f"taught a model to add, and to rewrite sums, in {seconds:.0f} s")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def adapter(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a LoRA adapter for it."""
+    from tests.engines.vllm import tiny
+
+    folder = tmp_path_factory.mktemp("adapters") / "other"
+    tiny.save_adapter(folder)
     return folder
 
 
@@ -160,14 +172,26 @@ class Place:
     def in_process(self, *words: str) -> list[str]:
         """The command that generates with vLLM in its own process."""
         engine = ["--engine", "vllm", "--model", str(self.model), "--name", NAME]
-        options = {"dtype": "float32", "enforce_eager": "true", "max_model_len": LENGTH}
-        chosen = [word for pair in options.items() for word in ("--engine-option", "{}={}".format(*pair))]
-        return self._generate([str(Path(__file__).parent / "counted.py"), str(self.log)], *engine, *chosen, *words)
+        return self._generate(self._counted, *engine, *_OPTIONS, *words)
 
     def over_http(self, served: Served, *words: str) -> list[str]:
         """The command that has the server generate."""
         engine = ["--engine", "openai", "--url", served.url, "--model", NAME]
         return self._generate(["-m", "curri.cli"], *engine, *words)
+
+    def evolve_in_process(self, *words: str) -> list[str]:
+        """The command that has vLLM in its own process rewrite prompts."""
+        made = ["evolve", "--creator", "vllm", "--model", str(self.model), "--api", "completions", *_OPTIONS]
+        return [sys.executable, *self._counted, *made, *words, "--store", str(self.store), "--json"]
+
+    def evolve_over_http(self, served: Served, *words: str) -> list[str]:
+        """The command that has the server rewrite prompts."""
+        made = ["evolve", "--creator", "openai", "--model", NAME, "--url", served.url]
+        return [sys.executable, "-m", "curri.cli", *made, *words, "--store", str(self.store), "--json"]
+
+    @property
+    def _counted(self) -> list[str]:
+        return [str(Path(__file__).parent / "counted.py"), str(self.log)]
 
     def _generate(self, program: list[str], *words: str) -> list[str]:
         fixed = ["--verifier", "exact", "--max-tokens", "4", "--store", str(self.store), "--json"]
@@ -211,12 +235,13 @@ def place(model: Path, tmp_path_factory: pytest.TempPathFactory) -> Place:
     return Place(path, model)
 
 
-def store_sums(path: Path) -> None:
-    """Make a store with all that the model was taught."""
+def store_sums(path: Path, below: int = 15) -> None:
+    """Make a store with what the model was taught, or the sums of smaller numbers among it."""
     from tests.engines.vllm.tiny import SUMS
 
+    sums = [(a, b) for a, b in SUMS if max(a, b) < below]
     with curri.open_store(path, create=True) as store:
-        store.prompts.add([NewPrompt(f"{a}+{b}=", False, str(a + b), _arm(a, b)) for a, b in SUMS])
+        store.prompts.add([NewPrompt(f"{a}+{b}=", False, str(a + b), _arm(a, b)) for a, b in sums])
 
 
 def _arm(a: int, b: int) -> str:

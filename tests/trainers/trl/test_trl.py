@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+import torch
 from datasets import Dataset
 
 import curri
@@ -117,6 +118,44 @@ def test_a_strategy_without_a_store_goes_on_from_a_checkpoint(
     more = record(rest)
     rest.train(resume_from_checkpoint=str(tmp_path / "out" / "checkpoint-4"))
     assert begun[:4] + more == picks
+
+
+REUSED: dict[str, Any] = {"num_iterations": 2, "lr_scheduler_type": "constant"}  # four batches a generation
+
+
+def test_a_checkpoint_between_two_uses_of_a_generation_goes_on_with_the_second(
+    trainer: Callable[..., Any], store: PromptStore, tmp_path: Path
+) -> None:
+    def fresh(**settings: Any) -> Any:
+        curriculum = curri.curricula.MoPPS(store.pool(), seed=5, group_size=4)
+        return trainer(curriculum, reward=tiny.first_digit, **REUSED, **settings)
+
+    whole = fresh(max_steps=4)
+    picks = record(whole)
+    whole.train()
+    first = fresh(max_steps=3, save_strategy="steps", save_steps=3)
+    first.train()
+    rest = fresh(max_steps=4)
+    more = record(rest)
+    rest.train(resume_from_checkpoint=str(tmp_path / "out" / "checkpoint-3"))
+    assert (len(picks), more) == (2, []), "the second generation is not made again"
+    for name, weights in whole.model.state_dict().items():
+        assert torch.equal(weights, rest.model.state_dict()[name]), f"{name} was trained otherwise"
+
+
+def test_the_rest_of_a_generation_needs_the_trainer_that_made_it(
+    trainer: Callable[..., Any], store: PromptStore, tmp_path: Path
+) -> None:
+    def fresh(**settings: Any) -> Any:
+        return trainer(curri.Scheduler(store, "uniform", run="r", group_size=4), **settings)
+
+    fresh(max_steps=1, save_strategy="steps", save_steps=1, **REUSED).train()
+    checkpoint = tmp_path / "out" / "checkpoint-1"
+    with pytest.raises(StateMismatch, match=r"4 batches a generation \(this one: 2\)"):
+        fresh(max_steps=2).train(resume_from_checkpoint=str(checkpoint))
+    (checkpoint / "curri_generation_0.pt").unlink()
+    with pytest.raises(StateMismatch, match="a file for each rank"):
+        fresh(max_steps=2, **REUSED).train(resume_from_checkpoint=str(checkpoint))
 
 
 def test_a_checkpoint_without_a_curriculum_is_refused(
