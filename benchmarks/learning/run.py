@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import tempfile
 import time
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -101,30 +102,30 @@ def run(entry: Entry, pool: Pool, size: Size, seed: int, warm: Path) -> dict[str
     """Train from the warm start with the strategy's prompts until the tokens are spent; gives curve and counts."""
     both = problems(pool, seed)
     torch.set_num_threads(1)
-    with tempfile.TemporaryDirectory(prefix="curri-learning-") as scratch:
-        with curri.open_store(Path(scratch) / "prompts.duckdb", create=True) as store:
-            store.prompts.add([NewPrompt(p.prompt, is_chat=False, answer=p.answer, arm=p.arm) for p in both.pool])
-            stored = store.texts.fetch(store.pool().ids)
-            rows = [{"prompt_id": p.prompt_id, "prompt": p.prompt, "answer": p.answer} for p in stored]
-            trainer = LearningTrainer(
-                model=warm_model(pool, size, seed, warm),
-                processing_class=policy.tokenizer(),
-                reward_funcs=_right,
-                args=_settings(entry, pool, size, seed, scratch),
-                train_dataset=Dataset.from_list(rows),
-                curriculum=curri.Scheduler(
-                    store, entry.strategy, run="learning", **{"seed": seed, **entry.given(pool)}
-                ),
-                budget=pool.budget,
-                free_probes=entry.free_probes,
-            )
-            curve = _Curve(trainer, both, pool.budget // pool.points)
-            trainer.add_callback(curve)
-            torch.manual_seed(10_000 + seed)
-            curve.note()
-            trainer.probe()
-            trainer.train()
-            metrics = trainer.scheduler.metrics()
+    with ExitStack() as stack:
+        scratch = stack.enter_context(tempfile.TemporaryDirectory(prefix="curri-learning-"))
+        store = stack.enter_context(curri.open_store(Path(scratch) / "prompts.duckdb", create=True))
+        store.prompts.add([NewPrompt(p.prompt, is_chat=False, answer=p.answer, arm=p.arm) for p in both.pool])
+        stored = store.texts.fetch(store.pool().ids)
+        rows = [{"prompt_id": p.prompt_id, "prompt": p.prompt, "answer": p.answer} for p in stored]
+        trainer = LearningTrainer(
+            model=warm_model(pool, size, seed, warm),
+            processing_class=policy.tokenizer(),
+            reward_funcs=_right,
+            args=_settings(entry, pool, size, seed, scratch),
+            train_dataset=Dataset.from_list(rows),
+            curriculum=curri.Scheduler(store, entry.strategy, run="learning", **{"seed": seed, **entry.given(pool)}),
+            budget=pool.budget,
+            probes=entry.probes,
+            free_probes=entry.free_probes,
+        )
+        curve = _Curve(trainer, both, pool.budget // pool.points)
+        trainer.add_callback(curve)
+        torch.manual_seed(10_000 + seed)
+        curve.note()
+        trainer.probe()
+        trainer.train()
+        metrics = trainer.scheduler.metrics()
     return {"entry": entry.name, "pool": pool.name, "seed": seed, "curve": curve.points, "metrics": metrics}
 
 

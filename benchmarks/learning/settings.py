@@ -40,7 +40,7 @@ class Pool:
         warm_arms: arm → its weight in the warm start.
         warm_steps: of the warm start.
         budget: generated tokens of a run.
-        batch: prompts of a batch.
+        batch: prompts of a batch, of which two optimiser steps are made.
         group: responses of a prompt.
         held_out: problems of each arm that accuracy is measured on.
         points: of a curve.
@@ -51,7 +51,7 @@ class Pool:
     warm_arms: Mapping[str, float]
     warm_steps: int
     budget: int
-    batch: int = 32
+    batch: int = 16
     group: int = 8
     held_out: int = 24
     points: int = 20
@@ -66,6 +66,7 @@ class Entry:
         strategy: registered name.
         parameters: of it.
         group: responses of a prompt that are trained on, where that is not the pool's.
+        probes: whether it may probe.
         free_probes: whether probes are not counted.
         by_pool: parameters that depend on the pool.
     """
@@ -74,6 +75,7 @@ class Entry:
     strategy: str
     parameters: Mapping[str, Any] = field(default_factory=dict)
     group: int | None = None
+    probes: bool = True
     free_probes: bool = False
     by_pool: Callable[[Pool], Mapping[str, Any]] | None = None
 
@@ -130,8 +132,8 @@ _SPARSE = {
     "complement-3": 0.03,
     "ascending-4": 0.03,
 }
-MIXED = Pool("mixed", dict.fromkeys(_MIXED, 32), _MIXED, 600, 90_000)
-SPARSE = Pool("sparse", {arm: 56 if right > 0.5 else 24 for arm, right in _SPARSE.items()}, _SPARSE, 800, 100_000)
+MIXED = Pool("mixed", dict.fromkeys(_MIXED, 32), _MIXED, 600, 60_000)
+SPARSE = Pool("sparse", {arm: 56 if right > 0.5 else 24 for arm, right in _SPARSE.items()}, _SPARSE, 800, 80_000)
 POOLS = {pool.name: pool for pool in (MIXED, SPARSE)}
 
 TUNING = (0, 1, 2)
@@ -152,8 +154,9 @@ MAIN = (
 )
 """All with their default parameters."""
 FINDINGS = (
+    Entry("frontier, best", "frontier", {"picking": "best"}),
     Entry("vas, free probes", "vas", free_probes=True),
-    Entry("vas, no probes", "vas", {"learn_from": "all"}),
+    Entry("vas, no probes", "vas", {"learn_from": "all"}, probes=False),
     Entry("dapo", "dapo"),
     Entry("uniform, groups of 4", "uniform", group=4),
     Entry("arms alike", "modomodo", by_pool=lambda pool: {"weights": dict.fromkeys(pool.arms, 1.0 / len(pool.arms))}),

@@ -48,12 +48,14 @@ class LearningTrainer(CurriculumGRPOTrainer):
 
     Args:
         budget: generated tokens after which training stops.
+        probes: whether the strategy may probe.
         free_probes: True where probes are not counted.
     """
 
-    def __init__(self, *args: Any, budget: int, free_probes: bool = False, **kwargs: Any) -> None:
+    def __init__(self, *args: Any, budget: int, probes: bool = True, free_probes: bool = False, **kwargs: Any) -> None:
         super().__init__(*args, rollout_func=_given, **kwargs)
         self.budget = budget
+        self.probes = probes
         self.free_probes = free_probes
         self.spent = self.probed = self.rollouts = self.trained = self.live = self.batches = 0
         self._texts = {row["prompt_id"]: (row["prompt"], row["answer"]) for row in self.train_dataset}
@@ -98,7 +100,7 @@ class LearningTrainer(CurriculumGRPOTrainer):
     def probe(self) -> None:
         """Generate and tell what the strategy wants to see apart from training."""
         curriculum = self.scheduler.curriculum
-        if "probes" not in curriculum.tags:
+        if not self.probes or "probes" not in curriculum.tags:
             return
         while (due := int(getattr(curriculum, "probes_due", 0))) and self.spent < self.budget:
             before = self.spent
@@ -171,16 +173,16 @@ class LearningTrainer(CurriculumGRPOTrainer):
         """Prompts are asked for until enough groups carry signal; groups without fill what is missing."""
         curriculum: Any = self.scheduler.curriculum
         planner, size, pool = curriculum.planner, self.num_generations, curriculum.pool
-        planner.start(len(ids), available=pool.n_active)
+        plan = planner.start(len(ids), available=pool.n_active)
         parts: list[Part] = []
-        asked, left = ids, pool.n_active
+        asked, left = np.concatenate([ids, self._more(plan.ask - len(ids))]), pool.n_active
         while len(asked):
             parts.append(self._part(asked, np.full(len(asked), size)))
             self._tell(parts[-1])
             verdict = curriculum.admit(parts[-1].rollouts)
             left -= len(asked)
             plan = planner.add(verdict.prompt_ids, verdict.verdict == "keep", available=left)
-            asked = self.scheduler.ask(plan.ask).prompt_ids if plan.ask else ids[:0]
+            asked = self._more(plan.ask)
         batch = planner.finish()
         told = Part.joined(parts)
         whole = told if self._carried is None else Part.joined([self._carried, told])
@@ -192,6 +194,10 @@ class LearningTrainer(CurriculumGRPOTrainer):
         filled = np.concatenate([batch.ids, np.setdiff1d(ids, batch.ids)])[: len(ids)]
         of_each = [np.flatnonzero(whole.rollouts.prompt_ids == prompt_id)[-size:] for prompt_id in filled]
         return _taken(whole, np.concatenate(of_each))
+
+    def _more(self, n: int) -> Ints:
+        """Prompts beside those that the sampler handed out."""
+        return self.scheduler.ask(n).prompt_ids if n > 0 else np.empty(0, dtype=np.int64)
 
 
 def _taken(part: Part, positions: Ints) -> Part:
