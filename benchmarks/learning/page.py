@@ -127,7 +127,7 @@ def filled(text: str, name: str, lines: Sequence[str]) -> str:
     """A page with what stands between the marks of ``name`` written anew."""
     body = "\n".join(lines).strip()
     return re.sub(
-        rf"(<!-- {name} -->\n).*?(\n?<!-- end of {name} -->)", lambda m: m[1] + body + m[2], text, flags=re.DOTALL
+        rf"(<!-- {name} -->\n).*?\n?(<!-- end of {name} -->)", lambda m: f"{m[1]}{body}\n{m[2]}", text, flags=re.DOTALL
     )
 
 

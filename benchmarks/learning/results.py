@@ -45,6 +45,11 @@ class Curve(NamedTuple):
     tokens: Floats
     accuracy: Floats
 
+    def upto(self, tokens: float) -> Curve:
+        """The same, ending there."""
+        before = self.tokens < tokens
+        return Curve(np.append(self.tokens[before], tokens), np.append(self.accuracy[before], self.at(tokens)))
+
     def at(self, tokens: float) -> float:
         """Accuracy after so many tokens, between points on a straight line."""
         return float(np.interp(tokens, self.tokens, self.accuracy))
@@ -113,7 +118,8 @@ def curves(points: pl.DataFrame, entry: str, pool: str, seeds: Sequence[int]) ->
     for seed in seeds:
         run = of_entry.filter(pl.col("seed") == seed).sort("point")
         if len(run):
-            found[seed] = Curve(run["tokens"].to_numpy().astype(float), run["accuracy"].to_numpy())
+            whole = Curve(run["tokens"].to_numpy().astype(float), run["accuracy"].to_numpy())
+            found[seed] = whole.upto(settings.POOLS[pool].budget)
     return found
 
 

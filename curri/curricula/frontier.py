@@ -33,12 +33,14 @@ _WIDEST = 25.0
 """A belief is never wider than this variance: it covers pass rates from 1e-6 to 1 − 1e-6."""
 _FURTHEST = 16.0
 """No belief is further from 0 than so many logits, however long a trend may have carried it."""
+_LEAST_WORTH = 1e-3
+"""A prompt of no worth is drawn as if it had this."""
 _ROUNDING = 1e-9
 _DERIVATIVES = ("by_trend", "mean_by_drift", "variance_by_drift")
 
 
 class Frontier(Curriculum):
-    """Takes the prompts whose next group is expected to teach most for its tokens; nothing need be set by hand.
+    """Prefers the prompts whose next group is expected to teach most for its tokens; nothing need be set by hand.
 
     **What is believed.** The logit of prompt i's pass rate is N(m_i, v_i). With every round that passes it drifts,
 
@@ -55,6 +57,10 @@ class Frontier(Curriculum):
 
     the mean over what is believed plus ``curiosity`` κ times its standard deviation, over the tokens t_i expected of a
     response (t̄ is the mean of the pool), less a price for the share u_i of its allowance that a prompt has used up.
+
+    **How prompts are picked.** ``picking="draw"`` draws without replacement, one after the other, with weights w^s
+    (``sharpness`` s); "best" takes the largest w. The best ones have more live groups, but are of few kinds, and come
+    again and again: on a real, small policy that learned less than ``uniform`` (``benchmarks/learning``).
 
     **What is guaranteed.** Let C be how often ``uniform`` would have picked a prompt by now (Σ batch / pool).
 
@@ -78,7 +84,7 @@ class Frontier(Curriculum):
     """
 
     name: ClassVar[str] = "frontier"
-    summary: ClassVar[str] = "best expected gain per token, with learned drift and guaranteed coverage (the default)"
+    summary: ClassVar[str] = "expected gain per token, with learned drift and guaranteed coverage (the default)"
     source: ClassVar[str] = "curri"
     cursors: ClassVar[frozenset[str]] = frozenset({"visits", "picked_at", "clock", "due_picks", "capped_picks"})
 
@@ -96,6 +102,15 @@ class Frontier(Curriculum):
         symbol="κ",
         doc="standard deviations added to the expected worth",
         source="ours",
+    )
+    picking: str = choice(
+        default="draw",
+        of=("draw", "best"),
+        doc="draw prompts by their worth, or take the best: more live groups, of fewer kinds of prompts",
+        source="ours",
+    )
+    sharpness: float = real(
+        default=1.0, above=0.0, high=100.0, symbol="s", doc='for "draw": power of the worth that is a prompt\'s weight'
     )
     price: float = real(
         default=0.1, low=0.0, high=100.0, symbol="λ", doc="what a used-up allowance costs, in units of the score"
@@ -168,7 +183,7 @@ class Frontier(Curriculum):
                 free = ~np.isin(candidates, request.excluded, assume_unique=True)
             rows = rng.permutation(candidates[free])  # ties fall in random order
             late = self._late(rows, _whole(self.due_share * n, rng))
-            rest, over = self._best(rows, late, n - late.size)
+            rest, over = self._best(rows, late, n - late.size, rng)
             found += [late, rest]
             due, capped = due + late.size, capped + over
         return np.concatenate(found), due, capped
@@ -181,14 +196,17 @@ class Frontier(Curriculum):
         late = waited >= 1.0 / self.least - _ROUNDING
         return best_rows(rows[late], waited[late], limit)
 
-    def _best(self, rows: Ints, taken: Ints, n: int) -> tuple[Ints, int]:
+    def _best(self, rows: Ints, taken: Ints, n: int, rng: np.random.Generator) -> tuple[Ints, int]:
         """The n best rows that are not taken, and how many of them are beyond their allowance."""
         if taken.size:
             rows = rows[~np.isin(rows, taken, assume_unique=True)]
         used = self._used(rows)
         within = used < 1.0
         fitting = rows[within]
-        best = best_rows(fitting, self._worth(fitting) - self.price * used[within], n)
+        worth = self._worth(fitting) - self.price * used[within]
+        if self.picking == "draw":  # the n largest of log-weight + Gumbel noise are a draw without replacement
+            worth = self.sharpness * np.log(np.maximum(worth, _LEAST_WORTH)) + rng.gumbel(size=worth.size)
+        best = best_rows(fitting, worth, n)
         missing = n - best.size
         if not missing:
             return best, 0

@@ -46,7 +46,7 @@ def play(frontier: Frontier, rates: np.ndarray, rounds: int, n: int, seed: int =
     "parameters",
     [
         {"allocation": "live"},
-        {"score": "distance", "price": 0.5, "curiosity": 0.0},
+        {"picking": "best", "score": "distance", "price": 0.5, "curiosity": 0.0},
         {"score": "root", "cost_power": 0.0, "least": 0.5, "most": 1.0, "first_visits": 1.0},
     ],
     ids=str,
@@ -57,23 +57,36 @@ def test_it_keeps_the_contract(parameters: dict[str, Any]) -> None:
 
 def test_prompts_with_signal_are_found() -> None:
     rates = np.repeat([0.0, 0.5, 1.0], 40)
-    frontier = Frontier(PromptPool(np.arange(1, 121)), seed=0)
+    frontier = Frontier(PromptPool(np.arange(1, 121)), seed=0, picking="best")
     _, live = play(frontier, rates, 40, 16)
     assert np.mean(live[:3]) < 0.6
     assert np.mean(live[-10:]) > 0.9
 
 
+@pytest.mark.parametrize(("sharpness", "low", "high"), [(1.0, 0.55, 0.85), (4.0, 0.85, 1.0)])
+def test_prompts_are_drawn_by_their_worth(sharpness: float, low: float, high: float) -> None:
+    """A third of the prompts has signal; what has none is drawn now and then, less often the sharper the draw."""
+    rates = np.repeat([0.0, 0.5, 1.0], 40)
+    frontier = Frontier(PromptPool(np.arange(1, 121)), seed=0, sharpness=sharpness)
+    _, live = play(frontier, rates, 60, 16)
+    assert low < np.mean(live[-20:]) <= high
+
+
 @given(
     seed=st.integers(0, 2**16),
     n=st.integers(1, 12),
-    most=st.floats(1.0, 4.0),
+    most=st.floats(1.2, 4.0),  # at 1 hardly anything is left to choose, and a draw may come to the end of it
     first=st.integers(1, 10),
     rounds=st.integers(5, 40),
+    picking=st.sampled_from(["draw", "best"]),
 )
 @settings(deadline=None, max_examples=25)
-def test_no_prompt_gets_more_than_its_allowance(seed: int, n: int, most: float, first: int, rounds: int) -> None:
+def test_no_prompt_gets_more_than_its_allowance(
+    seed: int, n: int, most: float, first: int, rounds: int, picking: str
+) -> None:
     rates = np.random.default_rng(seed).random(40)
-    frontier = Frontier(PromptPool(np.arange(1, 41)), seed=seed, most=most, first_visits=float(first), least=0.0)
+    bounds = {"most": most, "first_visits": float(first), "least": 0.0}
+    frontier = Frontier(PromptPool(np.arange(1, 41)), seed=seed, picking=picking, **bounds)
     visits, _ = play(frontier, rates, rounds, n, seed)
     assert visits.max() <= first + most * (rounds * n / 40) + 1e-9
     assert "curriculum/frontier/fallback/allowance_exceeded" not in frontier.metrics()
@@ -122,7 +135,7 @@ def test_a_long_prompt_has_to_be_worth_its_tokens() -> None:
     pool = PromptPool(np.arange(1, 5), expected_tokens=[100.0, 100.0, 1000.0, 1000.0])
     groups = {i: [1.0, 0.0] * 4 for i in range(1, 5)}
     for power, wanted in ((1.0, {1, 2}), (0.0, None)):
-        frontier = Frontier(pool, cost_power=power)
+        frontier = Frontier(pool, cost_power=power, picking="best")
         told(frontier, groups)
         worth = [frontier.explain(i)["worth"] for i in range(1, 5)]
         if wanted is None:
