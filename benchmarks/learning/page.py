@@ -49,6 +49,9 @@ def write(runs: Path | None = None) -> None:
         extra = [row for row in found if row.entry not in main]
         if extra:
             findings += [f"{POOL_TITLES[pool].capitalize()}:", "", *table(extra), ""]
+    for page in (HERE.parent / "README.md", HERE.parent.parent / "README.md"):
+        short = filled(page.read_text(encoding="utf-8"), "learning", short_table(of_pool, main))
+        page.write_text(short, encoding="utf-8")
     page = HERE / "README.md"
     text = page.read_text(encoding="utf-8")
     text = filled(text, "results", results)
@@ -89,6 +92,26 @@ def table(found: Iterable[Row]) -> list[str]:
         reached = ["1" if row.entry == CONTROL else str(each) for each in row.reached]
         cells = [name, *reached, f"{row.final.mean():.3f} ± {row.final.std(ddof=1):.3f}", gain]
         cells += [f"{row.live:.0%}", f"{row.probes:.0%}" if row.probes else "", f"{row.minutes:.1f}"]
+        lines.append("| " + " | ".join(cells) + " |")
+    return lines
+
+
+def short_table(of_pool: dict[str, list[Row]], main: Sequence[str]) -> list[str]:
+    """Both pools side by side: tokens to three quarters, and accuracy against ``uniform``."""
+    pools = list(of_pool)
+    heads = ["strategy"] + [f"{POOL_TITLES[pool]}: {what}" for pool in pools for what in ("tokens", "accuracy")]
+    lines = ["| " + " | ".join(heads) + " |", "|" + "---|" * len(heads)]
+    of = {pool: {row.entry: row for row in found} for pool, found in of_pool.items()}
+    for name in main:
+        cells = [f"**`{name}`**" if name == OURS else f"`{name}`"]
+        for pool in pools:
+            row = of[pool].get(name)
+            if row is None:
+                cells += ["", ""]
+            elif name == CONTROL:
+                cells += ["1", f"{row.final.mean():.3f}"]
+            else:
+                cells += [str(row.reached[1]), "{:+.3f} ({:+.3f} to {:+.3f})".format(*row.gain)]
         lines.append("| " + " | ".join(cells) + " |")
     return lines
 
@@ -173,7 +196,7 @@ def _curves(points: pl.DataFrame, of_pool: dict[str, list[Row]], main: Sequence[
 
 
 def _ratios(of_pool: dict[str, list[Row]], main: Sequence[str]) -> Any:
-    """Tokens to the accuracy of all of ``uniform``'s tokens, as a ratio to it, with intervals."""
+    """Tokens to the accuracy of three quarters of ``uniform``'s tokens, as a ratio to it, with intervals."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(11, 3.8), layout="constrained", facecolor="white")
@@ -184,16 +207,16 @@ def _ratios(of_pool: dict[str, list[Row]], main: Sequence[str]) -> Any:
         for place, name in enumerate(names):
             if name not in of:
                 continue
-            reached = of[name].reached[-1]
+            reached = of[name].reached[1]
             ends = [[reached.ratio - reached.low], [reached.high - reached.ratio]]
             style = {"color": COLOURS[name], "marker": ">" if reached.censored else "o", "capsize": 3}
             panel.errorbar([reached.ratio], [place], xerr=ends, ms=7, lw=1.8, **style)
-            note = f"  {reached.seeds - reached.censored} of {reached.seeds}" if reached.censored else ""
-            said, at = f"{reached.ratio:.2f}{note}", (reached.ratio, place)
-            panel.annotate(said, at, xytext=(0, 7), textcoords="offset points", fontsize=8)
+            note = f", {reached.seeds - reached.censored} of {reached.seeds} get there" if reached.censored else ""
+            said, at = f"{'≥ ' if reached.censored else ''}{reached.ratio:.2f}{note}", (reached.ratio, place)
+            panel.annotate(said, at, xytext=(-8, 7), textcoords="offset points", fontsize=8)
         panel.axvline(1.0, color="#000000", lw=1)
-        panel.set(title=POOL_TITLES[pool], xlabel="tokens to uniform's final accuracy ÷ uniform's (less is better)")
-        panel.set_xlim(left=0)
+        panel.set(title=POOL_TITLES[pool], xlabel="tokens to what uniform has after 75 % of its tokens, ÷ uniform's")
+        panel.set_xlim(0.75, 1.6)
         panel.set_ylim(-0.6, len(names) - 0.2)
         panel.set_yticks(range(len(names)), names)
         panel.grid(alpha=0.3, axis="x")
