@@ -12,7 +12,7 @@ from benchmarks.table import Row, timed
 
 PROMPTS = 100_000
 OURS = (
-    "import sys; from curri.cli import main; sys.argv = ['curri', 'select', '--strategy', 'ucb', '-n', '512', "
+    "import sys; from curri.cli import main; sys.argv = ['curri', 'select', '-n', '512', "
     "'--store', {store!r}, '-o', {out!r}]; main()"
 )
 BASE = "import numpy, duckdb, pyarrow; duckdb.connect({store!r}, read_only=True)"
