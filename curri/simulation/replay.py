@@ -267,7 +267,8 @@ def play_one(curves: Curves, entry: Entry, *, batch: int = 64, group_size: int =
     Example:
         >>> from curri.simulation.records import Curves
         >>> rates = np.tile([0.5, 0.5, 0.0, 1.0], (50, 1))
-        >>> run = play_one(Curves(np.arange(4), np.full(4, "a"), rates), Entry("frontier"), batch=2)
+        >>> entry = Entry("frontier", {"picking": "best"})
+        >>> run = play_one(Curves(np.arange(4), np.full(4, "a"), rates), entry, batch=2)
         >>> run.figures(8)["live"] > 0.8
         True
 

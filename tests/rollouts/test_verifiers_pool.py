@@ -536,12 +536,16 @@ def test_no_process_outlives_its_parent(tmp_path: Path, functions: Path, kill: s
 
 
 def test_an_interrupted_pool_goes_on(functions: Path, tmp_path: Path) -> None:
-    with VerifierPool(f"python:{functions}:by_word", workers=1) as pool:
+    with VerifierPool(f"python:{functions}:by_word", workers=1, time_limit=3) as pool:
         pool.verify([prompt()], ["half"])
-        timer = threading.Timer(0.3, os.kill, (os.getpid(), signal.SIGINT))
-        timer.start()
-        with pytest.raises(KeyboardInterrupt):
-            pool.verify([prompt()] * 2, ["hang", "half"])
+        for _ in range(3):  # Python drops an interrupt that comes while a finaliser runs
+            threading.Timer(0.3, os.kill, (os.getpid(), signal.SIGINT)).start()
+            try:
+                pool.verify([prompt()] * 2, ["hang", "half"])
+            except KeyboardInterrupt:
+                break
+        else:
+            pytest.fail("no interrupt came through")
         assert [score.status for score in pool.verify([prompt()], ["half"])] == ["ok"]
 
 
