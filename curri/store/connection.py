@@ -145,9 +145,11 @@ class Connection:
             self._inlets[table] = inlet
         inlet.__arrow_c_stream__ = rows.__arrow_c_stream__
         try:
-            handle.execute(f'execute "{name}"').fetchall()
+            written = handle.execute(f'execute "{name}"').fetchall()
         finally:  # rows are not kept; whoever lists tables and views finds an empty one
             inlet.__arrow_c_stream__ = inlet.empty.__arrow_c_stream__
+        if written != [(rows.num_rows,)]:  # the transaction is undone
+            raise StoreError(f"DuckDB wrote {written} rows into {table}; {rows.num_rows} were handed to it")
 
     def schema(self, table: str) -> pa.Schema:
         """Names and types of a table's columns."""

@@ -340,3 +340,16 @@ def test_rows_are_not_kept_and_nobody_sees_how_they_came(store: PromptStore) -> 
     assert store.connection.rows('select * from "curri: into arms"') == []
     assert "curri: into arms" not in tables(store.connection)
     assert "arms" in tables(store.connection)
+
+
+def test_rows_that_duckdb_does_not_write_are_an_error(tmp_path: Path) -> None:
+    """The stream behind a prepared insert is swapped; if DuckDB ever kept another one, rows would be lost unseen."""
+    connection = Connection(tmp_path / "p.duckdb")
+    connection.execute("create table t (n bigint)")
+    rows = pa.table({"n": pa.array([1, 2, 3], pa.int64())})
+    connection.insert("t", rows)
+    connection._inlets["t"] = copy.copy(connection._inlets["t"])  # not the one that DuckDB reads
+    with pytest.raises(StoreError, match="3 were handed"):
+        connection.insert("t", rows)
+    assert connection.rows("select count(*) from t") == [(3,)]
+    connection.close()
