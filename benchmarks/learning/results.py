@@ -99,7 +99,7 @@ class Row(NamedTuple):
         gain: final accuracy less that of ``uniform``: mean, and the ends of the 95 % interval.
         live: share of trained groups with signal.
         probes: share of the tokens that went into probes.
-        minutes: of one run, on one core.
+        minutes: of one run, on one core; the median.
     """
 
     entry: str
@@ -148,7 +148,7 @@ def _row(points: pl.DataFrame, entry: str, pool: str, own: dict[int, Curve], con
         (float(gain.mean()), *_interval(gain)),
         float(ends["live"].sum() / max(ends["groups"].sum(), 1)),
         float(ends["probe_tokens"].sum() / max(ends["tokens"].sum(), 1)),
-        float(ends["seconds"].mean() or 0.0) / 60,
+        float(ends["seconds"].median() or 0.0) / 60,
     )
 
 
