@@ -149,8 +149,7 @@ class LearningTrainer(CurriculumGRPOTrainer):
 
     def _in_rounds(self, ids: Ints) -> Part:
         """Rounds until the strategy has seen enough of each prompt; gives the responses it keeps."""
-        open_ticket = self.scheduler.ticket
-        ticket: Ticket | None = open_ticket
+        ticket: Ticket | None = self.scheduler.ticket
         curriculum: Any = self.scheduler.curriculum
         part = self._part(ids, np.full(len(ids), curriculum.round_size))
         parts = [part]
