@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import re
 import time
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -96,3 +97,10 @@ def quiet() -> Iterator[None]:
         yield
     finally:
         gc.enable()
+
+
+def filled(text: str, name: str, lines: Sequence[str]) -> str:
+    """A page with what stands between its marks ``<!-- name -->`` and ``<!-- end of name -->`` written anew."""
+    body = "\n".join(lines).strip()
+    between = rf"(<!-- {name} -->\n).*?\n?(<!-- end of {name} -->)"
+    return re.sub(between, lambda marks: f"{marks[1]}{body}\n{marks[2]}", text, flags=re.DOTALL)

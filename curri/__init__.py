@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from curri._lazy import imported
 from curri._version import __version__ as __version__
 
 if TYPE_CHECKING:
@@ -42,13 +43,11 @@ __all__ = ["__version__", *sorted(_HOMES), *_MODULES]  # noqa: PLE0604  built fr
 
 
 def __getattr__(name: str) -> Any:
-    from importlib import import_module
-
     if name in _MODULES:
+        from importlib import import_module
+
         return import_module(f"curri.{name}")
-    if name not in _HOMES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(_HOMES[name]), name)
+    return imported(__name__, _HOMES, name)
 
 
 def __dir__() -> list[str]:

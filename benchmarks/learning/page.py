@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,6 +10,7 @@ import polars as pl
 
 from benchmarks.learning import settings
 from benchmarks.learning.results import CONTROL, Row, by_arm, curves, gathered, rows
+from benchmarks.table import filled
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -144,14 +144,6 @@ def _start(points: pl.DataFrame, pool: str) -> dict[str, float]:
     )
     flat = first.explode("arms").unnest("arms", separator="_")
     return dict(flat.group_by("arms_arm").agg(pl.col("arms_accuracy").mean()).iter_rows())
-
-
-def filled(text: str, name: str, lines: Sequence[str]) -> str:
-    """A page with what stands between the marks of ``name`` written anew."""
-    body = "\n".join(lines).strip()
-    return re.sub(
-        rf"(<!-- {name} -->\n).*?\n?(<!-- end of {name} -->)", lambda m: f"{m[1]}{body}\n{m[2]}", text, flags=re.DOTALL
-    )
 
 
 # ---- figures -----------------------------------------------------------------------------------------------------

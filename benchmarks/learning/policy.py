@@ -43,6 +43,11 @@ def decoded(tokens: Sequence[int]) -> str:
     return "".join(CHARACTERS[token - len(_SPECIAL)] for token in tokens if token >= len(_SPECIAL))
 
 
+def is_right(tokens: Sequence[int], answer: str) -> bool:
+    """Whether a response is the answer, character for character, and ends."""
+    return decoded(tokens) == answer and tokens[-1] == EOS
+
+
 def new_model(width: int, layers: int, seed: int) -> LlamaForCausalLM:
     """A policy with random weights."""
     torch.manual_seed(seed)

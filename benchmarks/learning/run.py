@@ -129,12 +129,9 @@ def run(entry: Entry, pool: Pool, size: Size, seed: int, warm: Path) -> dict[str
     return {"entry": entry.name, "pool": pool.name, "seed": seed, "curve": curve.points, "metrics": metrics}
 
 
-def _right(completions: list[str], answer: list[str], completion_ids: list[list[int]], **_: Any) -> list[float]:
-    """1 where a response is the answer, character for character, and ends."""
-    return [
-        float(said == right and ids[-1] == policy.EOS)
-        for said, right, ids in zip(completions, answer, completion_ids, strict=True)
-    ]
+def _right(completion_ids: list[list[int]], answer: list[str], **_: Any) -> list[float]:
+    """The reward: 1 for a right response."""
+    return [float(policy.is_right(said, right)) for said, right in zip(completion_ids, answer, strict=True)]
 
 
 def _settings(entry: Entry, pool: Pool, size: Size, seed: int, output: str) -> GRPOConfig:

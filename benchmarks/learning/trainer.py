@@ -73,10 +73,7 @@ class LearningTrainer(CurriculumGRPOTrainer):
         prompts = [self._texts[prompt_id] for prompt_id in prompt_ids.tolist()]
         tokens = policy.sample(self.model, [prompt for prompt, _ in prompts], each.tolist())
         of = np.repeat(np.arange(len(prompts)), each)
-        rewards = [
-            float(policy.decoded(row) == prompts[i][1] and row[-1] == policy.EOS)
-            for i, row in zip(of.tolist(), tokens, strict=True)
-        ]
+        rewards = [float(policy.is_right(row, prompts[i][1])) for i, row in zip(of.tolist(), tokens, strict=True)]
         names = self.rollouts + np.arange(len(tokens))
         self.rollouts += len(tokens)
         self.spent += sum(map(len, tokens))

@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import re
 import sys
 import time
 from pathlib import Path
@@ -45,8 +44,10 @@ def main() -> int:
             return 0
         stored.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
     found = json.loads(stored.read_text(encoding="utf-8"))
+    from benchmarks.table import filled  # imports NumPy, whose threads are set above
+
     readme = HERE / "README.md"
-    readme.write_text(filled(readme.read_text(encoding="utf-8"), found), encoding="utf-8")
+    readme.write_text(filled(readme.read_text(encoding="utf-8"), "results", tables(found)), encoding="utf-8")
     print("\n".join(tables(found)))
     return 0
 
@@ -92,14 +93,6 @@ def _say(done: int, total: int | None, word: str) -> None:
 
 
 # --- tables -----------------------------------------------------------------------------------------------------------
-
-
-def filled(text: str, found: Mapping[str, Any]) -> str:
-    """README.md with its tables written anew."""
-    body = "\n".join(tables(found))
-    return re.sub(
-        r"(<!-- results -->\n).*?\n?(<!-- end of results -->)", lambda m: f"{m[1]}{body}\n{m[2]}", text, flags=re.DOTALL
-    )
 
 
 def tables(found: Mapping[str, Any]) -> list[str]:

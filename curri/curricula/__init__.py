@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from curri._lazy import imported
 from curri.registry import BUILT_IN
 
 if TYPE_CHECKING:
@@ -40,8 +41,4 @@ __all__ = sorted(_HOMES)  # noqa: PLE0605  built from the table of strategies
 
 
 def __getattr__(name: str) -> Any:
-    if name not in _HOMES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    from importlib import import_module
-
-    return getattr(import_module(_HOMES[name]), name)
+    return imported(__name__, _HOMES, name)

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from curri._lazy import imported
+
 if TYPE_CHECKING:
     from curri.scheduler.picking import informed as informed
     from curri.scheduler.picking import pick as pick
@@ -27,11 +29,7 @@ __all__ = [*_HOMES]  # noqa: PLE0604  built from the table above
 
 
 def __getattr__(name: str) -> Any:
-    from importlib import import_module
-
-    if name not in _HOMES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(_HOMES[name]), name)
+    return imported(__name__, _HOMES, name)
 
 
 def __dir__() -> list[str]:
