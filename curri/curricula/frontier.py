@@ -9,6 +9,7 @@ import numpy as np
 
 from curri.curricula.base import Curriculum, Picked, Request
 from curri.estimators import (
+    ArmLevels,
     Drift,
     FirstContact,
     LogitUpdate,
@@ -42,11 +43,14 @@ _DERIVATIVES = ("by_trend", "mean_by_drift", "variance_by_drift")
 class Frontier(Curriculum):
     """Prefers the prompts whose next group is expected to teach most for its tokens; nothing need be set by hand.
 
-    **What is believed.** The logit of prompt i's pass rate is N(m_i, v_i). With every round that passes it drifts,
+    **What is believed.** The logit of prompt i's pass rate is its arm's level, N(L_a, P_a), plus what is its own,
+    N(m_i, v_i). With every round that passes both drift,
 
         m ← m + μ,    v ← v + q,
 
-    and a group with s right of n makes it the normal distribution with the moments of N(z; m, v) σ(z)^s (1−σ(z))^(n−s).
+    each with a μ and a q of its own, and a group with s right of n makes the sum, N(m, v), the normal distribution with
+    the moments of N(z; m, v) σ(z)^s (1−σ(z))^(n−s). What that says goes to both parts, by how unsure each was
+    (:class:`curri.estimators.ArmLevels`): so what an arm learns is known of those of its prompts that wait.
     How fast pass rates wander (q) and where to (μ) is learned from how well groups are foretold
     (:class:`curri.estimators.Drift`). A prompt without groups borrows from its arm, an arm from all others, and an
     imported pass rate is calibrated on the way (:class:`curri.estimators.FirstContact`).
@@ -96,7 +100,7 @@ class Frontier(Curriculum):
         source="scores of one family order known rates alike; they differ by their means",
     )
     curiosity: float = real(
-        default=1.0,
+        default=0.0,
         low=0.0,
         high=100.0,
         symbol="κ",
@@ -139,7 +143,7 @@ class Frontier(Curriculum):
         source="2,000 to 50,000 predict a recorded run alike",
     )
     arm_spread: float = real(
-        default=1.0, above=0.0, symbol="τ", doc="how far arms are expected to lie apart at first, logits"
+        default=3.0, above=0.0, symbol="τ", doc="how far arms are expected to lie apart at first, logits; then learned"
     )
 
     # ---- picking ------------------------------------------------------------------------------------------------
@@ -250,6 +254,13 @@ class Frontier(Curriculum):
 
     def _beliefs(self, rows: Ints, now: int) -> tuple[Floats, Floats, Floats]:
         """Mean and variance of the logit after ``now`` closed rounds, and the rounds since the last group."""
+        own, own_variance, elapsed = self._own_beliefs(rows, now)
+        level, variance = self._levels.at(now)
+        arms = self.pool.arms[rows]
+        return *_bounded(own + level[arms], own_variance + variance[arms]), elapsed
+
+    def _own_beliefs(self, rows: Ints, now: int) -> tuple[Floats, Floats, Floats]:
+        """The same of what is a prompt's own, beside the level of its arm."""
         told = self._columns["told_at"][rows]
         new = told < 0
         elapsed = np.where(new, now, now - told).astype(np.float64)
@@ -257,7 +268,7 @@ class Frontier(Curriculum):
         if new.any():
             first, wide = self._first.believed(self.pool.arms[rows[new]], self._prior_logits(rows[new]))
             mean[new], variance[new] = first + self._drift.trend * elapsed[new], wide
-        return np.clip(mean, -_FURTHEST, _FURTHEST), np.minimum(variance, _WIDEST), elapsed
+        return *_bounded(mean, variance), elapsed
 
     def _prior_logits(self, rows: Ints) -> Floats:
         if self._logits is None:
@@ -300,10 +311,12 @@ class Frontier(Curriculum):
     def _set_up(self) -> None:
         if not hasattr(self, "_drift"):
             self._drift = Drift(memory=self.memory)
+            self._levels = ArmLevels(self.pool.arm_names, memory=self.memory)
             self._first = FirstContact(self.pool.arm_names, spread=self.arm_spread)
             self._clock, self._due_picks, self._capped_picks = 0.0, 0, 0
             self._foretold = np.zeros(4)
             self._token_counts = np.zeros(2)
+        self._levels = self._levels.of_arms(self.pool.arm_names)
         self._first = self._first.of_arms(self.pool.arm_names)
         rates = self.pool.prior_rate
         self._logits = None if rates is None else prior_logit(rates)
@@ -337,19 +350,19 @@ class Frontier(Curriculum):
         rows, successes, trials = groups.rows[told], groups.successes[told], groups.known[told].astype(np.float64)
         if not rows.size:
             return
-        now = self._rounds_closed
+        now, arms = self._rounds_closed, self.pool.arms[rows]
         mean, variance, elapsed = self._beliefs(rows, now)
         self._foretell(mean, variance, groups, told)
-        before = LogitUpdate(mean, variance, np.zeros(rows.size))
-        after = update_logit(mean, variance, successes, trials)
+        whole = LogitUpdate(mean, variance, np.zeros(rows.size))
+        before = LogitUpdate(*self._own_beliefs(rows, now))
+        after = self._levels.learn(arms, before, whole, update_logit(mean, variance, successes, trials), now)
         new = self._columns["told_at"][rows] < 0
         by = np.stack([self._columns[name][rows].astype(np.float64) for name in _DERIVATIVES])
         by = self._drift.aged_derivatives(by, elapsed)
         by[1:, new] = 0.0  # the variance of a first belief does not come from drift
         by = self._drift.learn(before, after, by)
         if new.any():
-            arms, logits = self.pool.arms[rows[new]], self._prior_logits(rows[new])
-            self._first.learn(arms, logits, _taken(before, new), _taken(after, new))
+            self._first.learn(arms[new], self._prior_logits(rows[new]), before.at(new), after.at(new))
         derivatives = dict(zip(_DERIVATIVES, by.astype(np.float32), strict=True))
         self._columns.write(rows, mean=after.mean, variance=after.variance, told_at=now, **derivatives)
 
@@ -398,6 +411,7 @@ class Frontier(Curriculum):
     def _own_state(self) -> State:
         return {
             "drift": self._drift.state(),
+            **self._levels.state(),
             **self._first.state(),
             "clock": self._clock,
             "due_picks": self._due_picks,
@@ -409,6 +423,7 @@ class Frontier(Curriculum):
     def _load_own_state(self, state: State) -> None:
         self._drift = Drift(memory=self.memory)
         self._drift.restore(state["drift"])
+        self._levels = ArmLevels.from_state(state, memory=self.memory)
         self._first = FirstContact.from_state(state, spread=self.arm_spread)
         self._clock = float(state["clock"])
         self._due_picks, self._capped_picks = int(state["due_picks"]), int(state["capped_picks"])
@@ -421,6 +436,8 @@ class Frontier(Curriculum):
             "seen_share": float(np.mean(self._columns["told_at"] >= 0)) if len(self.pool) else 0.0,
             "drift_sd": float(np.sqrt(self._drift.drift)),
             "trend": self._drift.trend,
+            "level_drift_sd": float(np.sqrt(self._levels.drift.drift)),
+            "level_trend": self._levels.drift.trend,
             "prior_slope": self._first.slope,
             "live_foretold": live,
             "live_share": came_live,
@@ -460,5 +477,5 @@ def _whole(number: float, rng: np.random.Generator) -> int:
     return whole + (number > whole and rng.random() < number - whole)
 
 
-def _taken(update: LogitUpdate, mask: Bools) -> LogitUpdate:
-    return LogitUpdate(*(part[mask] for part in update))
+def _bounded(mean: Floats, variance: Floats) -> tuple[Floats, Floats]:
+    return np.clip(mean, -_FURTHEST, _FURTHEST), np.minimum(variance, _WIDEST)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from curri.estimators.advantage_window import AdvantageWindow
 from curri.estimators.advantages import group_advantages
+from curri.estimators.arm_level import ArmLevels
 from curri.estimators.beta_fit import arm_priors, arm_spreads, fit_beta
 from curri.estimators.decayed_pass_rate import DecayedPassRate
 from curri.estimators.diversity import distinct_n, mean_edit_distance, self_bleu
@@ -33,6 +34,7 @@ from curri.estimators.value_accuracy import effective_ratio, explained_variance,
 __all__ = [
     "INFORMATIVENESS",
     "AdvantageWindow",
+    "ArmLevels",
     "DecayedPassRate",
     "Drift",
     "FirstContact",

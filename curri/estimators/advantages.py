@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -56,7 +56,7 @@ def group_advantages(
         raise InvalidParameter(f"`group` must have shape {rewards_R.shape}; got {labels_R.shape}")
     if not len(rewards_R):
         return rewards_R.copy()
-    _, group_R, size = np.unique(labels_R, return_inverse=True, return_counts=True)
+    group_R, size = _numbered(labels_R)
     centred, spread = _centred(rewards_R, group_R, size)
     single = size[group_R] == 1
     if not normalize_std:
@@ -66,6 +66,17 @@ def group_advantages(
         scale = np.sqrt(squares / np.maximum(size - 1, 1)) + epsilon / spread
     scale[squares == 0.0] = 1.0
     return np.where(single, rewards_R / (1.0 + epsilon), centred / scale[group_R])
+
+
+def _numbered(labels_R: NDArray[Any]) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+    """The number of each response's group, and the sizes of the groups."""
+    if np.count_nonzero(labels_R[1:] < labels_R[:-1]):
+        _, group_R, size = np.unique(labels_R, return_inverse=True, return_counts=True)
+        return group_R, size
+    begins = np.zeros(labels_R.size, dtype=np.intp)  # labels in ascending order, as those of evidence are
+    begins[1:] = labels_R[1:] != labels_R[:-1]
+    group_R = begins.cumsum()
+    return group_R, np.bincount(group_R)
 
 
 def _centred(rewards_R: Floats, group_R: NDArray[np.intp], size: NDArray[np.intp]) -> tuple[Floats, Floats]:

@@ -11,7 +11,7 @@ from curri.errors import InvalidParameter
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike
 
-    from curri.types import Floats
+    from curri.types import Bools, Floats, Ints
 
 __all__ = ["Drift", "LogitUpdate", "expected_live_gains", "expected_pass_rate", "update_logit"]
 
@@ -40,6 +40,10 @@ class LogitUpdate(NamedTuple):
     mean: Floats
     variance: Floats
     log_evidence: Floats
+
+    def at(self, places: Ints | Bools) -> LogitUpdate:
+        """Those of some places."""
+        return LogitUpdate(self.mean[places], self.variance[places], self.log_evidence[places])
 
 
 def update_logit(mean: ArrayLike, variance: ArrayLike, successes: ArrayLike, trials: ArrayLike) -> LogitUpdate:

@@ -39,11 +39,11 @@ class FirstContact:
     b is common to all arms and d_a ~ N(0, τ²) an arm's own, so that an arm with no groups yet is taken to be like the
     others, and one with few is drawn towards them. c calibrates the other model: 1 takes its logits as they are, 0 does
     not believe it. All are learned from first groups by recursive maximum likelihood; the two variances are what the
-    regression leaves open.
+    regression leaves open, and τ² is how far apart arms turned out to lie (a step of EM a round; the start is one arm).
 
     Args:
         arms: names of the arms.
-        spread: τ, logits.
+        spread: τ to start from, logits.
 
     Source:
         partial pooling (Gelman & Hill 2007), with an imported pass rate as a covariate.
@@ -55,11 +55,12 @@ class FirstContact:
 
     def __init__(self, arms: Sequence[str], *, spread: float = 1.0) -> None:
         self._arms = tuple(arms)
-        self._spread = spread
+        self._start = spread**2
+        self._spread = self._start
         self._common = self._COMMON.copy()
         self._information = np.diag(self._SURE)
         self._own = np.zeros(len(self._arms))
-        self._own_information = np.full(len(self._arms), 1.0 / spread**2)
+        self._told = np.zeros(len(self._arms))
         self._crossed = np.zeros((len(self._arms), 3))
         self._log_variance = np.log([4.0, 4.0])
         self._sure_of_variance = np.ones(2)
@@ -68,6 +69,11 @@ class FirstContact:
     def slope(self) -> float:
         """c: how much of a difference in the other model's logits is found again."""
         return float(self._common[1])
+
+    @property
+    def _own_information(self) -> Floats:
+        """About each arm's own part: of its first groups, and that arms are not that far apart."""
+        return self._told + 1.0 / self._spread
 
     def believed(self, arms: NDArray[np.integer[Any]], logits: Floats) -> tuple[Floats, Floats]:
         """Mean and variance of the logit of prompts nothing was told of.
@@ -92,9 +98,12 @@ class FirstContact:
             weighted = features[:, column] * known_m
             self._crossed[:, column] += np.bincount(arms, weighted, n_arms)
             self._information[column] += (features * weighted[:, None]).sum(axis=0)
-        self._own_information += np.bincount(arms, known_m, n_arms)
+        self._told += np.bincount(arms, known_m, n_arms)
         own = np.asarray(np.bincount(arms, slope, n_arms), dtype=np.float64)
         self._step((features * slope[:, None]).sum(axis=0), own)
+        met = self._told > 0.0
+        apart = float((np.square(self._own) + 1.0 / self._own_information)[met].sum())
+        self._spread = (self._start + apart) / (1.0 + int(np.count_nonzero(met)))
         of_log = v * bend
         for kind in (0, 1):
             mine = known == kind
@@ -113,14 +122,15 @@ class FirstContact:
 
     def of_arms(self, arms: Sequence[str]) -> FirstContact:
         """The same for other arms: those that stay keep what was learned of them."""
-        moved = FirstContact(arms, spread=self._spread)
+        moved = FirstContact(arms, spread=self._start**0.5)
+        moved._spread = self._spread
         moved._common, moved._information = self._common, self._information
         moved._log_variance, moved._sure_of_variance = self._log_variance, self._sure_of_variance
         places = {name: place for place, name in enumerate(self._arms)}
         for place, name in enumerate(moved._arms):
             if name in places:
                 moved._own[place] = self._own[places[name]]
-                moved._own_information[place] = self._own_information[places[name]]
+                moved._told[place] = self._told[places[name]]
                 moved._crossed[place] = self._crossed[places[name]]
         return moved
 
@@ -130,7 +140,8 @@ class FirstContact:
             "first/arms": list(self._arms),
             "first/common": self._common.copy(),
             "first/information": self._information.copy(),
-            "first/own": np.column_stack([self._own, self._own_information, self._crossed]),
+            "first/own": np.column_stack([self._own, self._told, self._crossed]),
+            "first/spread": self._spread,
             "first/variance": np.stack([self._log_variance, self._sure_of_variance]),
         }
 
@@ -141,7 +152,8 @@ class FirstContact:
         own = np.asarray(state["first/own"], dtype=np.float64).reshape(len(loaded._arms), 5)
         loaded._common = np.array(state["first/common"], dtype=np.float64).reshape(3)
         loaded._information = np.array(state["first/information"], dtype=np.float64).reshape(3, 3)
-        loaded._own, loaded._own_information, loaded._crossed = own[:, 0].copy(), own[:, 1].copy(), own[:, 2:].copy()
+        loaded._spread = float(state["first/spread"])
+        loaded._own, loaded._told, loaded._crossed = own[:, 0].copy(), own[:, 1].copy(), own[:, 2:].copy()
         loaded._log_variance, loaded._sure_of_variance = np.array(state["first/variance"], dtype=np.float64).reshape(
             2, 2
         )
