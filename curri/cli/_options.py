@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import os
+import sys
+import threading
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, TypeAlias
 
@@ -17,6 +21,7 @@ if TYPE_CHECKING:
     from curri.store import PromptStore
 
 DEFAULT_STORE = Path("curri.duckdb")
+_BLAS_THREADS = "OPENBLAS_NUM_THREADS"
 
 StoreOption: TypeAlias = Annotated[
     Path, typer.Option("--store", envvar="CURRI_STORE", help="The prompt store, a DuckDB file.")
@@ -46,6 +51,32 @@ RejectedOption: TypeAlias = Annotated[
 
 
 @contextlib.contextmanager
+def _numpy_meanwhile() -> Iterator[None]:
+    """Import NumPy, which every command with a store needs, while DuckDB opens the file, which leaves Python the time.
+
+    Its matrix products get one thread: they are small here, and a thread a core would be started, and wait busily.
+    """
+    if "numpy" in sys.modules:
+        yield
+        return
+    was_set = _BLAS_THREADS in os.environ
+    os.environ.setdefault(_BLAS_THREADS, "1")
+    thread = threading.Thread(target=_import_numpy)
+    thread.start()
+    try:
+        yield
+    finally:
+        thread.join()
+        if not was_set:  # it is not for other libraries, nor for processes that a command starts
+            del os.environ[_BLAS_THREADS]
+
+
+def _import_numpy() -> None:
+    with contextlib.suppress(Exception):  # what is wrong with it is said where it is used
+        import_module("numpy")
+
+
+@contextlib.contextmanager
 def opened(path: Path, *, create: bool = False, read_only: bool = False) -> Iterator[PromptStore]:
     """The store, closed at the end.
 
@@ -53,7 +84,8 @@ def opened(path: Path, *, create: bool = False, read_only: bool = False) -> Iter
     """
     from curri.store import open_store
 
-    store = open_store(path, create=create, read_only=read_only)
+    with _numpy_meanwhile():
+        store = open_store(path, create=create, read_only=read_only)
     if store.snapshot_age is not None:
         say(f"a run holds {path}: this is a copy it published {ago(store.snapshot_age)}")
     try:

@@ -19,7 +19,10 @@ Decides which prompts a language model trains on next.
 A round: curri select hands out prompts, your trainer answers them, curri record takes the rewards.
 """
 _LITTER = 50_000
-"""Objects made between two searches for garbage: in modules, of which a start is full, there is none to be found."""
+"""Objects made between two searches for garbage: in modules, of which a start is full, there is none to be found.
+
+So those that are there when it starts are left out of every search, the ones at the end of the process too.
+"""
 
 _EPILOG = "Exit codes: 0 done, 1 refused, 2 wrong usage, 3 store locked, 4 partly done, 130 interrupted."
 
@@ -53,6 +56,10 @@ def _before_every_command(
 def main() -> None:
     """Run the program."""
     gc.set_threshold(_LITTER, 20, 20)
+    gc.freeze()
     if isinstance(sys.stdout, io.TextIOWrapper):  # data is UTF-8 whatever the locale
         sys.stdout.reconfigure(encoding="utf-8", errors="backslashreplace")
-    app(prog_name="curri")
+    try:
+        app(prog_name="curri")
+    finally:
+        gc.disable()  # Python would search once more before it clears everything anyway

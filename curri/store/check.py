@@ -187,7 +187,7 @@ def _published(store: PromptStore) -> Finding:
     name = "the published copy"
     if store.connection.read_only:
         with duckdb.connect(str(store.path), read_only=True, config=CONFIG) as handle:
-            newer = newer_copy(store.path, position_of(handle))
+            newer = newer_copy(store.path, position_of(handle, store.path))
         if newer is not None:
             message = f"{newer} knows more than the store, which must have lost the end of its log"
             hint = f"look at both: curri store info --store {newer}   take the copy: cp {newer} {store.path}"

@@ -163,7 +163,7 @@ class PriorTable:
         )
 
     def _exists(self) -> bool:
-        return bool(self._connection.rows("select 1 from information_schema.tables where table_name = 'priors'"))
+        return "priors" in schema.tables(self._connection)
 
     def _make_table(self) -> None:
         """The table, in a store that was made before there was one."""

@@ -92,7 +92,7 @@ def repair_store(path: Path) -> Repaired:
     refusal = _refusal(path)
     if refusal is None and log.is_sound:
         with duckdb.connect(str(path), read_only=True, config=_connection.CONFIG) as handle:
-            newer = newer_copy(path, position_of(handle))
+            newer = newer_copy(path, position_of(handle, path))
         return Repaired(path, "healthy", log.describe(), transactions=log.transactions, newer_copy=newer)
     if refusal is not None and log.trouble == "unknown":
         log = read_log(log_path(path), any_version=True)
@@ -117,7 +117,7 @@ def _refusal(path: Path) -> str | None:
     """Why DuckDB does not open a file to read, or None; nothing is changed by asking."""
     try:
         with duckdb.connect(str(path), read_only=True, config=_connection.CONFIG) as handle:
-            handle.execute("select count(*) from information_schema.tables").fetchall()
+            handle.execute("select table_name from system.main.duckdb_tables()").fetchall()
     except (duckdb.Error, RuntimeError) as error:
         text = str(error)
         if "Could not set lock" in text:
@@ -262,7 +262,7 @@ class _Repair:
 
     def _position(self) -> Position:
         with duckdb.connect(str(self._draft), read_only=True, config=_connection.CONFIG) as handle:
-            return position_of(handle)
+            return position_of(handle, self._path)
 
     def _lost(self, header: bytes, end: int, before: Position, folder: Path) -> dict[str, Any]:
         """What the readable transactions behind the cut held, from a scratch copy that has them."""

@@ -14,6 +14,9 @@ from typing import Any, TypedDict
 
 import duckdb
 
+from curri.errors import StoreUnreadable
+from curri.store import schema
+
 _APPENDED = ("ledger", "rollouts", "prompts")
 _SHOWN_ROUNDS = 1000
 
@@ -25,8 +28,13 @@ class Position(TypedDict):
     next: dict[str, int]
 
 
-def position_of(handle: duckdb.DuckDBPyConnection) -> Position:
-    """How far a store has got."""
+def position_of(handle: duckdb.DuckDBPyConnection, path: Path) -> Position:
+    """How far the store at a path has got.
+
+    Raises:
+        StoreUnreadable: it holds code.
+    """
+    _refuse_code(handle, path)
     runs = handle.execute(
         """select name, greatest(coalesce((select max(seq) from ledger l where l.run_id = r.run_id), 0),
                                  coalesce((select max(seq) from state s where s.run_id = r.run_id), 0)) from runs r"""
@@ -36,6 +44,14 @@ def position_of(handle: duckdb.DuckDBPyConnection) -> Position:
         for name in _APPENDED
     }
     return {"runs": {str(name): int(seq) for name, seq in runs}, "next": rows}
+
+
+def _refuse_code(handle: duckdb.DuckDBPyConnection, path: Path) -> None:
+    def ask(query: str) -> list[tuple[Any, ...]]:
+        return handle.execute(query).fetchall()
+
+    schema.refuse_views(path, ask)
+    schema.refuse_macros(path, ask)
 
 
 def newer_copy(store: Path, position: Position) -> Path | None:
@@ -48,8 +64,8 @@ def newer_copy(store: Path, position: Position) -> Path | None:
         return None
     try:
         with duckdb.connect(str(copy), read_only=True) as handle:
-            published = position_of(handle)
-    except duckdb.Error:
+            published = position_of(handle, copy)
+    except (duckdb.Error, StoreUnreadable):
         return None
     newer = any(seq > position["runs"].get(name, -1) for name, seq in published["runs"].items())
     return copy if newer or any(published["next"][name] > rows for name, rows in position["next"].items()) else None
@@ -124,6 +140,7 @@ def main(scratch: str, folder: str) -> None:
     """Read the position from standard input, write what is lost since as JSON to standard output."""
     before: Position = json.loads(sys.stdin.read())
     with duckdb.connect(scratch, read_only=True) as handle:
+        _refuse_code(handle, Path(scratch))
         found = lost_since(handle, before, Path(folder))
     sys.stdout.write(json.dumps(found))
 

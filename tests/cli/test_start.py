@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -30,12 +31,54 @@ def test_a_pick_without_a_run_imports_only_what_it_uses(filled: Path) -> None:
         "others = [name for name in sys.modules if name.startswith('curri.cli.') and name[10] != '_']\n"
         "print(unused, sorted(others), file=sys.stderr)"
     )
-    environment = {"PYTHONPATH": str(ROOT), "PATH": ""}
-    done = subprocess.run(
-        [sys.executable, "-c", program], cwd=filled, env=environment, capture_output=True, text=True, check=True
-    )
+    done = started(filled, program)
     assert done.stderr.splitlines()[-1] == "[] ['curri.cli.app', 'curri.cli.select']"
     assert len((filled / "batch.jsonl").read_text().splitlines()) == 3
+
+
+def started(folder: Path, program: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    """A process of its own, in a folder."""
+    paths = os.pathsep.join(filter(None, [environment.pop("PYTHONPATH", ""), str(ROOT)]))
+    environment = {"PATH": "", **environment, "PYTHONPATH": paths}
+    return subprocess.run(
+        [sys.executable, "-c", program], cwd=folder, env=environment, capture_output=True, text=True, check=False
+    )
+
+
+OPENING = """
+import os, sys, threading
+from pathlib import Path
+from curri.cli._options import opened
+with opened(Path("curri.duckdb"), read_only=True):
+    print("numpy" in sys.modules, threading.active_count(), os.environ.get("OPENBLAS_NUM_THREADS"))
+"""
+SELECT = (
+    "import sys; sys.argv = ['curri', 'select', '-n', '3', '-o', 'batch.jsonl']; from curri.cli import main; main()"
+)
+
+
+@pytest.mark.parametrize("given", [{}, {"OPENBLAS_NUM_THREADS": "3"}])
+def test_numpy_is_there_when_the_store_is_open(filled: Path, given: dict[str, str]) -> None:
+    done = started(filled, OPENING, **given)
+    assert (done.stdout, done.stderr) == (f"True 1 {given.get('OPENBLAS_NUM_THREADS')}\n", "")
+
+
+def test_numpy_gets_one_thread_and_one_that_cannot_be_imported_is_one_line(filled: Path) -> None:
+    (filled / "broken").mkdir()
+    (filled / "broken" / "numpy.py").write_text(
+        "import os; print(os.environ.get('OPENBLAS_NUM_THREADS')); raise ImportError('half installed')"
+    )
+    done = started(filled, SELECT, PYTHONPATH="broken")
+    assert done.returncode == 1
+    assert done.stdout.splitlines() == ["1", "None"]  # in the thread, and again where it is used
+    assert done.stderr.startswith("error: ImportError: half installed\n")
+    assert "Traceback" not in done.stderr
+
+
+def test_a_process_ends_without_a_word_of_the_libraries(filled: Path) -> None:
+    done = started(filled, SELECT)
+    assert done.returncode == 0
+    assert done.stderr.splitlines()[-1] == "wrote 3 prompts to batch.jsonl"
 
 
 def test_a_command_is_built_when_it_is_asked_for() -> None:
