@@ -96,7 +96,7 @@ class PromptPool:
     @cached_property
     def arm_sizes(self) -> Ints:
         """Active prompts of each arm, shape (_A,)."""
-        return np.bincount(self.arms[self.active], minlength=len(self.arm_names)).astype(np.int64)
+        return _frozen(np.bincount(self.arms[self.active], minlength=len(self.arm_names)).astype(np.int64))
 
     def rows(self, prompt_ids: ArrayLike) -> Ints:
         """Rows of prompts, shape of ``prompt_ids``.
@@ -106,24 +106,27 @@ class PromptPool:
             UnknownPrompt: names the ids that are not in the pool.
         """
         wanted = prompt_id_array(prompt_ids, "prompt ids")
-        rows = np.searchsorted(self.ids, wanted)
-        found = np.zeros(wanted.shape, dtype=np.bool_)
-        inside = rows < self.ids.size
-        found[inside] = self.ids[rows[inside]] == wanted[inside]
-        if not found.all():
+        rows = self.ids.searchsorted(wanted)
+        found = self._stand_at(rows, wanted)
+        if np.count_nonzero(found) < wanted.size:
             missing = np.unique(wanted[~found])
             raise UnknownPrompt(
                 f"{missing.size} prompt ids are not in the pool of {len(self)} prompts: {shown_some(missing)}",
                 hint="ids are the store's own, which `curri select` prints, not row numbers; prompts of another split "
                 "than train, and those that join at the next round, are not in the pool",
             )
-        return rows.astype(np.int64)
+        return rows.astype(np.int64, copy=False)
 
     def contains(self, prompt_ids: ArrayLike) -> Bools:
         """Whether each id is in the pool."""
         wanted = prompt_id_array(prompt_ids, "prompt ids")
-        rows = np.minimum(np.searchsorted(self.ids, wanted), max(len(self) - 1, 0))
-        return self.ids[rows] == wanted if len(self) else np.zeros(wanted.shape, dtype=np.bool_)
+        return self._stand_at(self.ids.searchsorted(wanted), wanted)
+
+    def _stand_at(self, rows: NDArray[np.intp], wanted: Ints) -> Bools:
+        """Whether each id is the one at its row, which may be one past the end."""
+        if not len(self):
+            return np.zeros(wanted.shape, dtype=np.bool_)
+        return np.asarray(self.ids.take(rows, mode="clip") == wanted)
 
     def arm_code(self, name: str) -> int:
         """The code of an arm.
@@ -141,9 +144,11 @@ class PromptPool:
 
     def arm_of(self, rows: Ints) -> Strings:
         """Arm names of rows, shape of ``rows``."""
-        if not self.arm_names:
-            return np.zeros(rows.shape, dtype=np.str_)
-        return np.asarray(self.arm_names, dtype=np.str_)[self.arms[rows]]
+        return self._names[self.arms[rows]]
+
+    @cached_property
+    def _names(self) -> Strings:
+        return np.asarray(self.arm_names, dtype=np.str_)
 
     def active_rows(self, arm: int) -> Ints:
         """Rows of the active prompts of an arm, ascending."""

@@ -29,6 +29,11 @@ LARGEST = 1e150
 """The largest reward or advantage in size: its square, and sums of many, are still floats."""
 LARGEST_COUNT = 2**31 - 1
 
+COLUMNS = (
+    "prompt_ids", "rewards", "solved", "advantages", "tokens", "truncated", "policy_version", "rollout_ids"
+)  # fmt: skip
+"""The arrays of :class:`Rollouts`."""
+
 
 class Ticket(NamedTuple):
     """Which pick a selection is: run name ("" outside a scheduler), round (from 0) and part of the round."""
@@ -175,7 +180,7 @@ class Rollouts:
         put("prompt_ids", _integers("prompt_ids", self.prompt_ids))
         put("rewards", _numbers("rewards", self.rewards))
         self._check_lengths()
-        _refuse_where(~(np.abs(self.rewards) <= LARGEST), self.prompt_ids, "rewards must be finite numbers")
+        _refuse_infinite(self.rewards, self.prompt_ids)
         put("solved", _solved(self.solved, self.rewards, self.prompt_ids))
         if self.advantages is not None:
             put("advantages", _numbers("advantages", self.advantages))
@@ -199,10 +204,9 @@ class Rollouts:
 
     def _check_lengths(self) -> None:
         size = self.prompt_ids.size
-        columns = {item.name: getattr(self, item.name) for item in dataclasses.fields(self)}
-        columns |= self.extras
+        columns = {name: getattr(self, name) for name in (*COLUMNS, "responses")} | dict(self.extras)
         for name, column in columns.items():
-            if name in ("kind", "extras") or column is None:
+            if column is None:
                 continue
             length = _length(column)
             if length != size:
@@ -221,8 +225,8 @@ class Rollouts:
     def take(self, indices: NDArray[Any]) -> Rollouts:
         """The responses at ``indices`` (positions, or a mask of shape (_R,))."""
         positions = np.flatnonzero(indices) if indices.dtype == np.bool_ else indices
-        columns = {item.name: getattr(self, item.name) for item in dataclasses.fields(self)}
-        changed = {name: column[positions] for name, column in columns.items() if isinstance(column, np.ndarray)}
+        columns = {name: getattr(self, name) for name in COLUMNS}
+        changed = {name: column[positions] for name, column in columns.items() if column is not None}
         if self.responses is not None:
             changed["responses"] = [self.responses[position] for position in positions.tolist()]
         return self.with_columns(**changed, extras={name: column[positions] for name, column in self.extras.items()})
@@ -519,13 +523,13 @@ def whole_numbers(values: ArrayLike) -> Ints | None:
         array = np.asarray(values)
     except (TypeError, ValueError):  # ragged, or no array at all
         return None
-    if array.size == 0:
-        return np.zeros(array.shape, dtype=np.int64)
-    if array.dtype.kind == "f":
+    kind = array.dtype.kind
+    if kind == "i" or array.size == 0:
+        return array.astype(np.int64) if kind == "i" else np.zeros(array.shape, dtype=np.int64)
+    if kind == "f":
         whole = np.isfinite(array) & (array == np.floor(array)) & (np.abs(array) < 2.0**63)
         return array.astype(np.int64) if whole.all() else None
-    fits = array.dtype.kind == "i" or (array.dtype.kind == "u" and int(array.max()) < 2**63)
-    return array.astype(np.int64) if fits else None
+    return array.astype(np.int64) if kind == "u" and int(array.max()) < 2**63 else None
 
 
 def prompt_id_array(values: Any, what: str) -> Ints:
@@ -538,6 +542,11 @@ def prompt_id_array(values: Any, what: str) -> Ints:
     if ids is None:
         raise InvalidParameter(f"{what} must be integers; got {reprlib.repr(values)}")
     return ids
+
+
+def for_each(value: ArrayLike | None, prompt_ids: ArrayLike) -> ArrayLike | None:
+    """One value for all responses as a column; a column, or None, as it is."""
+    return value if value is None or np.ndim(value) else np.full(np.shape(prompt_ids), value)
 
 
 def _integers(name: str, values: ArrayLike) -> Ints:
@@ -599,9 +608,14 @@ def _response(response: Any) -> Any:
     return list(response) if isinstance(response, tuple) else response
 
 
+def _refuse_infinite(rewards: Floats, prompt_ids: Ints) -> None:
+    if rewards.size and not (rewards.min() >= -LARGEST and rewards.max() <= LARGEST):  # a NaN is neither
+        _refuse_where(~(np.abs(rewards) <= LARGEST), prompt_ids, "rewards must be finite numbers")
+
+
 def _solved(values: ArrayLike | None, rewards: Floats, prompt_ids: Ints) -> Floats:
     if values is None:
-        in_unit_interval = bool(np.all((rewards >= 0) & (rewards <= 1)))
+        in_unit_interval = not np.count_nonzero((rewards < 0) | (rewards > 1))
         return rewards.copy() if in_unit_interval else np.full(rewards.shape, np.nan)
     solved = _numbers("solved", values)
     outside = ~np.isnan(solved) & ~((solved >= 0) & (solved <= 1))
@@ -620,6 +634,8 @@ def _refuse_where(bad: Bools, prompt_ids: Ints, rule: str) -> None:
 
 def _length(column: Any) -> int | None:
     """Entries of an array-like; None for what is not one."""
+    if isinstance(column, np.ndarray):
+        return len(column) if column.ndim else None
     if isinstance(column, str | bytes | Mapping) or getattr(column, "ndim", 1) == 0:
         return None
     try:

@@ -20,7 +20,7 @@ from curri.parameters import check_declared, choice, declared, integer, names, r
 from curri.pool import PromptPool
 from curri.selectors import best_rows, capped_shares, systematic_counts, uniform_rows
 from curri.state import COLUMN_PREFIX, PROMPT_IDS, StateChange, same_value
-from curri.types import Admission, Rollouts, Selection, Ticket, prompt_id_array
+from curri.types import COLUMNS, Admission, Rollouts, Selection, Ticket, prompt_id_array
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -41,7 +41,6 @@ _REQUIRED = frozenset(
     {"format", "strategy", "parameters", "generator", "counters", "fallbacks", "seen/first", PROMPT_IDS}
 )
 _PARTS = ("seen/", "buffer/", "own/", COLUMN_PREFIX)
-_BUFFERED = ("prompt_ids", "rewards", "solved", "advantages", "tokens", "truncated", "policy_version", "rollout_ids")
 
 
 class Verdict(NamedTuple):
@@ -304,9 +303,9 @@ class Curriculum(Bounds, ABC):
         if self._announced is not None:
             self._adopt(self._announced)
         ready, waiting = self._buffer, []
-        held = np.empty(0, dtype=np.int64) if hold is None else prompt_id_array(hold, "`hold` of `advance`")
-        if held.size:
-            waits = [np.isin(part.prompt_ids, held) for part in self._buffer]
+        held = set() if hold is None else set(prompt_id_array(hold, "`hold` of `advance`").tolist())
+        if not all(held.isdisjoint(part.prompt_ids.tolist()) for part in self._buffer):
+            waits = [np.isin(part.prompt_ids, list(held)) for part in self._buffer]
             waiting = [part.take(mask) for part, mask in zip(self._buffer, waits, strict=True) if mask.any()]
             ready = [part.take(~mask) for part, mask in zip(self._buffer, waits, strict=True) if not mask.all()]
         evidence, repeated = gather(ready, self.pool.rows, self._seen)
@@ -434,7 +433,7 @@ class Curriculum(Bounds, ABC):
         }
         for number, part in enumerate(self._buffer):
             state[f"buffer/{number:06d}/kind"] = part.kind
-            columns = {name: getattr(part, name) for name in (*_BUFFERED, "responses")}
+            columns = {name: getattr(part, name) for name in (*COLUMNS, "responses")}
             state |= {f"buffer/{number:06d}/{name}": column for name, column in columns.items() if column is not None}
         return state | {f"own/{name}": value for name, value in self._own_state().items()}
 
@@ -548,13 +547,20 @@ class Curriculum(Bounds, ABC):
                 f'`{self.name}` has no probe rollouts; `kind` of `ask` must be "train"',
                 hint="`curri strategies` shows which strategies score prompts by probes",
             )
-        rows = self.pool.rows([] if exclude is None else prompt_id_array(exclude, "`exclude` of `ask`"))
-        excluded = np.unique(rows) if rows.size else rows  # np.unique imports all of numpy.ma
-        gone = np.bincount(self.pool.arms[excluded[self.pool.active[excluded]]], minlength=len(self.pool.arm_names))
-        supply = self.pool.arm_sizes - gone
+        excluded = np.empty(0, dtype=np.int64) if exclude is None else self._rows_of_excluded(exclude)
+        supply = self.pool.arm_sizes
+        if excluded.size:
+            supply = supply - np.bincount(self.pool.arms[excluded[self.pool.active[excluded]]], minlength=supply.size)
         counts = None if quota is None else self._checked_quota(quota, size)
         self._check_supply(size, supply, counts, excluded)
         return Request(size, kind, excluded, supply, counts)
+
+    def _rows_of_excluded(self, exclude: ArrayLike) -> Ints:
+        """Distinct, ascending."""
+        rows = self.pool.rows(prompt_id_array(exclude, "`exclude` of `ask`").ravel())
+        rows.sort()
+        repeated = rows[1:] == rows[:-1]
+        return np.delete(rows, repeated.nonzero()[0]) if np.count_nonzero(repeated) else rows
 
     def _checked_quota(self, quota: Mapping[str, int], n: int) -> Ints:
         wanted: dict[int, int] = {}

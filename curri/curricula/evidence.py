@@ -62,13 +62,13 @@ class Evidence:
         Args:
             probe: False for training rollouts, True for probes, None for both.
         """
-        wanted = np.ones(len(self), dtype=np.bool_) if probe is None else self.probe == probe
-        rows, group_R = np.unique(self.rows[wanted], return_inverse=True)
-        rewards, solved = self.rewards[wanted], self.solved[wanted]
-        size = np.bincount(group_R, minlength=rows.size)
-        low, high = np.full(rows.size, np.inf), np.full(rows.size, -np.inf)
-        np.minimum.at(low, group_R, rewards)
-        np.maximum.at(high, group_R, rewards)
+        wanted = slice(None) if probe is None else self.probe == probe
+        rows_R, rewards, solved = self.rows[wanted], self.rewards[wanted], self.solved[wanted]
+        is_first = np.ones(rows_R.size, dtype=np.bool_)
+        np.not_equal(rows_R[1:], rows_R[:-1], out=is_first[1:])  # sorted by id, and so by row
+        starts, group_R = is_first.nonzero()[0], is_first.cumsum() - 1
+        rows, size = rows_R[starts], np.bincount(group_R)
+        low, high = np.minimum.reduceat(rewards, starts), np.maximum.reduceat(rewards, starts)
         known = ~np.isnan(solved)
         total = np.bincount(group_R, rewards - low[group_R], rows.size)  # from the lowest: equal rewards stay equal
         return Groups(
@@ -190,61 +190,81 @@ def gather(parts: Sequence[Rollouts], rows_of: Any, seen: SeenRollouts) -> tuple
     Returns:
         the evidence and the number of repeated responses left out.
     """
-    merged = _merged(parts)
-    rows = rows_of(merged["prompt_ids"])
-    named, names = _named(parts)
-    responses = [response for part in parts for response in (part.responses or [None] * len(part))]
-    digests = _digests(responses, wanted=any(part.responses for part in parts))
-    keys = (digests, *_tie_breakers(merged), names, ~named)
-    order = np.lexsort((*(key for key in keys if _varies(key)), merged["prompt_ids"]))
-    keep = _first_of_each(merged["prompt_ids"][order], names[order], named[order])
-    prints = np.zeros(order.size, dtype=np.uint64)
-    if named.any():
-        prints[named[order]] = fingerprints(merged["prompt_ids"][order][named[order]], names[order][named[order]])
-        keep &= ~(named[order] & seen.known(prints))
-        seen.add(np.sort(prints[keep & named[order]]))
-    kept = order[keep]
-    evidence = Evidence(
-        rows=rows[kept],
-        responses=[responses[i] for i in kept.tolist()],
-        **{name: column[kept] for name, column in merged.items()},
-    )
-    return evidence, int(order.size - kept.size)
-
-
-def _merged(parts: Sequence[Rollouts]) -> dict[str, NDArray[Any]]:
-    def column(name: str, missing: Any) -> NDArray[Any]:
-        pieces = [getattr(part, name) for part in parts]
-        pairs = zip(parts, pieces, strict=True)
-        filled = [np.full(len(part), missing) if piece is None else piece for part, piece in pairs]
-        return np.concatenate([np.empty(0, dtype=np.asarray(missing).dtype), *filled])
-
-    return {
-        "prompt_ids": column("prompt_ids", np.int64(0)),
-        "rewards": column("rewards", np.nan),
-        "solved": column("solved", np.nan),
-        "advantages": column("advantages", np.nan),
-        "tokens": column("tokens", np.int64(-1)),
-        "truncated": column("truncated", np.False_),
-        "policy_version": column("policy_version", np.int64(-1)),
-        "probe": np.concatenate([np.empty(0, dtype=np.bool_), *[np.full(len(p), p.kind == "probe") for p in parts]]),
+    told = _told(parts)
+    prompt_ids = told["prompt_ids"]
+    rows = rows_of(prompt_ids)
+    responses = _responses(parts)
+    digests = [_digests(responses)] if responses is not None else []
+    tie_breakers = [told[name] for name in _TIE_BREAKERS if name in told]
+    repeated = 0
+    if any(part.rollout_ids is not None for part in parts):
+        named, names = _named(parts)
+        order = np.lexsort((*digests, *tie_breakers, names, ~named, prompt_ids))
+        kept = order[_new(prompt_ids[order], names[order], named[order], seen)]
+        repeated = order.size - kept.size
+    else:
+        kept = np.lexsort((*digests, *tie_breakers, prompt_ids))
+    columns: dict[str, NDArray[Any]] = {
+        name: told[name][kept] if name in told else missing.repeat(kept.size) for name, missing in _MISSING.items()
     }
+    in_order = [None] * kept.size if responses is None else [responses[i] for i in kept.tolist()]
+    return Evidence(rows=rows[kept], responses=in_order, **columns), repeated
 
 
-def _tie_breakers(merged: dict[str, NDArray[Any]]) -> list[NDArray[Any]]:
-    names = ("policy_version", "truncated", "tokens", "advantages", "solved", "rewards", "probe")
-    return [merged[name] for name in names]
+_MISSING: dict[str, np.generic] = {
+    "prompt_ids": np.int64(0),
+    "rewards": np.float64(np.nan),
+    "solved": np.float64(np.nan),
+    "advantages": np.float64(np.nan),
+    "tokens": np.int64(-1),
+    "truncated": np.False_,
+    "policy_version": np.int64(-1),
+    "probe": np.False_,
+}
+"""Columns of the evidence, with what stands where nothing was told."""
+
+_TIE_BREAKERS = ("policy_version", "truncated", "tokens", "advantages", "solved", "rewards", "probe")
 
 
-def _varies(key: NDArray[Any]) -> bool:
-    """Whether a sort key can change an order: a constant one only costs time."""
-    return bool(np.any(key != key[:1]))
+def _told(parts: Sequence[Rollouts]) -> dict[str, NDArray[Any]]:
+    """The columns that any part has, joined; the ids and the rewards always."""
+    told = {}
+    for name, missing in _MISSING.items():
+        pieces = [_column(part, name) for part in parts]
+        if len(pieces) == 1 and pieces[0] is not None:
+            told[name] = pieces[0]
+        elif any(piece is not None for piece in pieces):
+            pairs = zip(pieces, parts, strict=True)
+            told[name] = np.concatenate([missing.repeat(len(p)) if piece is None else piece for piece, p in pairs])
+    return told or {name: _MISSING[name].repeat(0) for name in ("prompt_ids", "rewards")}
 
 
-def _digests(responses: Sequence[Any], *, wanted: bool) -> NDArray[np.uint64]:
+def _column(part: Rollouts, name: str) -> NDArray[Any] | None:
+    if name == "probe":
+        return np.ones(len(part), dtype=np.bool_) if part.kind == "probe" else None
+    column: NDArray[Any] | None = getattr(part, name)
+    return column
+
+
+def _responses(parts: Sequence[Rollouts]) -> list[Any] | None:
+    """What was said in each response; None where no part knows."""
+    if not any(part.responses for part in parts):
+        return None
+    return [response for part in parts for response in (part.responses or [None] * len(part))]
+
+
+def _new(prompt_ids: Ints, names: NDArray[Any], named: Bools, seen: SeenRollouts) -> Bools:
+    """Which responses, in order, are not repeats; notes them as seen."""
+    keep = _first_of_each(prompt_ids, names, named)
+    prints = np.zeros(keep.size, dtype=np.uint64)
+    prints[named] = fingerprints(prompt_ids[named], names[named])
+    keep &= ~(named & seen.known(prints))
+    seen.add(np.sort(prints[keep & named]))
+    return keep
+
+
+def _digests(responses: Sequence[Any]) -> NDArray[np.uint64]:
     """A hash of each response, so that those equal in all else, also in their name, have an order too."""
-    if not wanted:
-        return np.zeros(len(responses), dtype=np.uint64)
     data = b"".join(
         hashlib.blake2b(repr(response).encode("utf-8", "backslashreplace"), digest_size=8).digest()
         for response in responses

@@ -106,7 +106,7 @@ class GRESO(Refilling):
         taken, skipped = np.empty(0, dtype=np.int64), np.empty(0, dtype=np.int64)
         draw = 0
         while draw < self.max_draws and taken.size < n and untried:
-            left = self._left(arm, excluded) or untried
+            left = self._left(arm, self._held(arm, excluded)) or untried
             size = min(n << draw, left)  # a draw past the end of an epoch would cut it short
             rows, heads = self._drawn(arm, size, excluded, n - taken.size)
             taken, skipped = np.concatenate([taken, rows[heads]]), np.concatenate([skipped, rows[~heads]])

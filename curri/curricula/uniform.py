@@ -55,10 +55,11 @@ class Uniform(Curriculum):
 
     def _pick_from(self, arm: int | None, n: int, excluded: Ints) -> tuple[Ints, Floats]:
         """``n`` prompts of one arm, or of all; opens the next epoch where this one cannot give them."""
-        left = self._left(arm, excluded)
+        held = self._held(arm, excluded)
+        left = self._left(arm, held)
         if n <= left:
-            return self._take(arm, n, excluded)
-        last, certain = self._take(arm, left, excluded)
+            return self._take(arm, n, held)
+        last, certain = self._take(arm, left, held)
         self._open_epoch(arm)
         first, probability = self._take(arm, n - left, np.union1d(excluded, last))
         return np.concatenate([last, first]), np.concatenate([certain, probability])
@@ -67,24 +68,27 @@ class Uniform(Curriculum):
         if not n:
             return np.empty(0, dtype=np.int64), np.empty(0)
         drawn = self._waiting.draw(n, self._rng, method="successive", exclude=excluded, arm=arm)
-        self._waiting.update(drawn.rows, np.zeros(n))
+        self._waiting.update(drawn.rows, 0.0)
         self._columns.write(drawn.rows, drawn=True)
         return drawn.rows, drawn.probability
 
     def _receive(self, rows: Ints) -> Picked:
-        self._waiting.update(rows, np.zeros(rows.size))
+        self._waiting.update(rows, 0.0)
         self._columns.write(rows, drawn=True)
         return super()._receive(rows)
 
-    def _left(self, arm: int | None, excluded: Ints) -> int:
-        waiting = self._waiting.total if arm is None else self._waiting.arm_total(arm)
-        mine = excluded if arm is None else excluded[self.pool.arms[excluded] == arm]
-        return round(waiting - float(self._waiting.weights_at(mine).sum()))
+    def _held(self, arm: int | None, excluded: Ints) -> Ints:
+        """Those of the excluded rows that wait in the epoch of one arm, or of all."""
+        held: Ints = excluded[self.pool.active[excluded] & ~self._columns["drawn"][excluded]]
+        return held if arm is None else held[self.pool.arms[held] == arm]
+
+    def _left(self, arm: int | None, held: Ints) -> int:
+        return round(self._waiting.total if arm is None else self._waiting.arm_total(arm)) - held.size
 
     def _open_epoch(self, arm: int | None) -> None:
         rows = np.flatnonzero(self.pool.active) if arm is None else self.pool.active_rows(arm)
         self._columns.write(rows, drawn=False)
-        self._waiting.update(rows, np.ones(rows.size))
+        self._waiting.update(rows, 1.0)
         self._epochs += 1
 
     def _fold(self, evidence: Evidence) -> None:

@@ -17,6 +17,7 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
 from accelerate.utils import gather_object
 from torch.utils.data import Sampler
@@ -122,23 +123,24 @@ class CurriculumMixin:
     def _hear(self, inputs: Any, completion_ids: Any, rewards: torch.Tensor) -> None:
         """Tell what all ranks generated; every rank has the same rewards, and gathers whose they are."""
         trainer: Any = self
-        ids = gather_object([row[self._id_column] for row in inputs])
-        tokens = gather_object([len(each) for each in completion_ids])
+        heard = [(row[self._id_column], len(each)) for row, each in zip(inputs, completion_ids, strict=True)]
+        if trainer.accelerator.num_processes > 1:
+            heard = gather_object(heard)
+        ids, tokens = (np.array(column) for column in zip(*heard, strict=True))
         matrix = rewards.detach().float().cpu()
-        weighted = (matrix * trainer.reward_weights.cpu().unsqueeze(0)).nansum(dim=1)
-        scored = ~torch.isnan(matrix).all(dim=1)
-        kept = scored.nonzero(as_tuple=True)[0].tolist()
+        weighted = (matrix * trainer.reward_weights.cpu()).nansum(dim=1).numpy()
+        scored = ~np.isnan(matrix.numpy()).all(axis=1)
         solved = None if self._solved is None else self._solved(matrix)
-        if kept:
+        if np.count_nonzero(scored):
             self.sampler.tell(
-                [ids[place] for place in kept],
+                ids[scored],
                 weighted[scored],
-                solved=None if solved is None else solved[scored],
-                tokens=[tokens[place] for place in kept],
-                policy_version=[int(trainer.state.global_step)] * len(kept),
+                solved=None if solved is None else solved[torch.from_numpy(scored)],
+                tokens=tokens[scored],
+                policy_version=int(trainer.state.global_step),
                 gathered=True,
             )
-        unscored = sorted(set(ids) - {ids[place] for place in kept})
+        unscored = sorted(set(ids.tolist()) - set(ids[scored].tolist()))
         if unscored:
             self.sampler.resolve(unscored, "lost", "no reward function scored it", gathered=True)
 

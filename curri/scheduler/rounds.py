@@ -162,15 +162,17 @@ class OpenRounds:
         Raises:
             InvalidRollouts: names those that are not in flight.
         """
-        numbers = [self._round_of.get(prompt) for prompt in prompt_ids.tolist()]
-        missing = [p for p, number in zip(prompt_ids.tolist(), numbers, strict=True) if number is None]
+        found: dict[int, list[int]] = {}
+        missing: list[int] = []
+        for prompt in prompt_ids.tolist():
+            number = self._round_of.get(prompt)
+            (missing if number is None else found.setdefault(number, [])).append(prompt)
         if missing:
             raise InvalidRollouts(
                 f"{len(missing)} prompts are not in flight, so they cannot be settled: {shown_some(missing)}",
                 hint="a prompt is in flight from its `ask` until it is told or resolved",
             )
-        found = np.array(numbers, dtype=np.int64)
-        return {int(number): prompt_ids[found == number] for number in np.unique(found)}
+        return {number: np.array(found[number], dtype=np.int64) for number in sorted(found)}
 
     # ---- after a reopening --------------------------------------------------------------------------------------
 

@@ -11,7 +11,7 @@ from curri.errors import InvalidParameter
 from curri.scheduler.core import core_of
 from curri.scheduler.writers import Outlet
 from curri.store.runs import RESOLUTIONS
-from curri.types import Rollouts, prompt_id_array
+from curri.types import Rollouts, for_each, prompt_id_array
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -221,7 +221,7 @@ class Scheduler:
             "tokens": tokens,
             "responses": responses,
             "truncated": truncated,
-            "policy_version": _for_each(policy_version, prompt_ids),
+            "policy_version": for_each(policy_version, prompt_ids),
             "rollout_ids": rollout_ids,
             "extras": extras or {},
         }
@@ -309,11 +309,6 @@ class Scheduler:
 
     def __repr__(self) -> str:
         return f"Scheduler(run={self._core.run.name!r}, consumer={self.consumer!r}, round={self.round})"
-
-
-def _for_each(value: ArrayLike | None, prompt_ids: ArrayLike) -> ArrayLike | None:
-    """One value for all responses as a column; a column as it is."""
-    return value if value is None or np.ndim(value) else np.full(np.shape(prompt_ids), value)
 
 
 def _check_event(name: str, event: str) -> None:

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 __all__ = ["Draw", "DrawMethod", "WeightedPicker"]
 
 DrawMethod: TypeAlias = Literal["systematic", "successive"]
+_METHODS = get_args(DrawMethod)
 
 _NEARLY = 1e-9
 
@@ -160,7 +161,7 @@ class WeightedPicker:
                 The weights are unchanged, whatever happens.
 
         """
-        if method not in get_args(DrawMethod):
+        if method not in _METHODS:
             raise InvalidParameter(
                 f'`method` of `WeightedPicker.draw` must be "systematic" or "successive"; got {method!r}'
             )
@@ -230,18 +231,15 @@ class WeightedPicker:
         weights = self._tree.weights
         common = float(weights[drawn[0]])
         available = round(total / common)
-        # The scan of all leaves runs only where these signs of equality agree.
-        if np.any(weights[drawn] != common) or abs(total / common - available) > _NEARLY * available:
+        if abs(total / common - available) > _NEARLY * available:
             return np.nan
-        if not self._known_equal(limits, common):
+        known = self._common_A[limits.arms]
+        if np.count_nonzero((known != common) & (known != 0.0)):
+            # The scan of all leaves runs only where those drawn are equal too.
             part = weights[limits.start : limits.stop]
-            if np.any((part != common) & (part != 0.0)):
+            if np.any(weights[drawn] != common) or np.any((part != common) & (part != 0.0)):
                 return np.nan
         return k / available
-
-    def _known_equal(self, limits: _Range, common: float) -> bool:
-        known = self._common_A[limits.arms]
-        return bool(np.all((known == common) | (known == 0.0)))
 
     def _too_few(self, k: int, limits: _Range, set_aside: int) -> InvalidParameter:
         available = set_aside + int(np.count_nonzero(self._tree.weights[limits.start : limits.stop]))
@@ -261,7 +259,7 @@ class WeightedPicker:
 
     def _note_common(self, leaf: Ints, weights: Floats) -> None:
         """Keep ``_common_A`` true after some weights changed; it may forget (NaN), never be wrong."""
-        if np.isnan(self._common_A).all():
+        if not np.count_nonzero(weights) or np.isnan(self._common_A).all():
             return
         arm = np.searchsorted(self._bounds, leaf, side="right") - 1
         weights = np.broadcast_to(weights, leaf.shape)
@@ -305,18 +303,19 @@ class _Aside:
         self._taken: list[tuple[Ints, Floats]] = []
 
     def take(self, leaf: Ints) -> None:
-        self._taken.append((leaf, self._tree.weights[leaf]))
-        self._tree.set(leaf, 0.0)
+        weights = self._tree.weights[leaf]
+        if np.count_nonzero(weights):
+            self._taken.append((leaf, weights))
+            self._tree.put(leaf, 0.0)
 
     def put_back(self) -> None:
         if self._taken:
             leaves, weights = zip(*self._taken, strict=True)
-            self._tree.set(np.concatenate(leaves), np.concatenate(weights))
+            self._tree.put(np.concatenate(leaves), np.concatenate(weights))
 
 
 def _first_appearances(values: Ints) -> Ints:
-    positions = np.unique(values, return_index=True)[1]
-    return values[np.sort(positions)]
+    return np.array(list(dict.fromkeys(values.tolist())), dtype=np.int64)
 
 
 def _index_type(size: int) -> type[np.integer]:

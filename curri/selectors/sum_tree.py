@@ -51,13 +51,15 @@ class Span:
             if not len(targets):
                 return np.empty(0, dtype=np.int64)
             raise InvalidParameter("none of the leaves searched in this `SumTree` has a positive weight")
-        node = np.searchsorted(self._ends, targets, side="right")
+        node = self._ends.searchsorted(targets, side="right")
         # Rounding may carry a target to the end: it then belongs to the last node that has any weight,
         # which is the first one whose cumulative weight reaches the total.
-        np.minimum(node, np.searchsorted(self._ends, self.total), out=node)
+        np.minimum(node, self._ends.searchsorted(self.total), out=node)
+        only = self._segments[0] if len(self._segments) == 1 else None
+        if only is not None and only.level == 0:
+            return (node + only.start).astype(np.int64, copy=False)
         rest = targets - np.where(node > 0, self._ends[node - 1], 0.0)
-        if len(self._segments) == 1:
-            only = self._segments[0]
+        if only is not None:
             return self._descend(node + only.start, rest, only.level)
         return self._find_mixed(node, rest)
 
@@ -130,6 +132,7 @@ class SumTree:
         if leaves.ndim != 1:
             raise InvalidParameter(f"`weights` of `SumTree` must have shape (N,); got {leaves.shape}")
         self._size = len(leaves)
+        self._whole: Span | None = None
         self._fan_out = fan_out
         self._shift = fan_out.bit_length() - 1
         self._largest = float(np.finfo(np.float64).max) / (2 * max(1, self._size))
@@ -172,8 +175,8 @@ class SumTree:
         new = np.asarray(weights, dtype=np.float64)
         if new.shape not in ((), index.shape):
             raise InvalidParameter(f"`weights` of `SumTree.set` must have shape {index.shape}; got {new.shape}")
-        self._check(np.atleast_1d(new), index if new.ndim else None)
-        self._write(index, new)
+        self._check(new, index if new.ndim else None)
+        self.put(index, new)
 
     def find(self, targets: ArrayLike) -> Ints:
         """The leaf at each cumulative weight: the first one whose weight, with all before it, exceeds the target.
@@ -205,6 +208,11 @@ class SumTree:
 
         """
         stop = self._size if stop is None else stop
+        if start == 0 and stop == self._size:
+            if self._whole is None:
+                top = len(self._levels) - 1
+                self._whole = Span(self._levels, self._fan_out, [_Segment(top, 0, len(self._levels[top]))])
+            return self._whole
         if not 0 <= start <= stop <= self._size:
             raise InvalidParameter(f"a span of this `SumTree` lies within [0, {self._size}]; got [{start}, {stop})")
         return Span(self._levels, self._fan_out, self._cover(start, stop))
@@ -230,8 +238,9 @@ class SumTree:
         ends = np.concatenate([[0.0], np.cumsum(self._levels[-1])])
         return np.asarray(ends[node] + before)
 
-    def _write(self, index: NDArray[np.integer], weights: Floats | float) -> None:
-        """Set leaves known to be valid and recompute the nodes above them."""
+    def put(self, index: NDArray[np.integer], weights: Floats | float) -> None:
+        """As :meth:`set`, for leaves and weights that are known to be valid."""
+        self._whole = None
         self._levels[0][index] = weights
         node = index
         for below, above in zip(self._levels, self._levels[1:], strict=False):
@@ -247,8 +256,6 @@ class SumTree:
     def _cover(self, start: int, stop: int) -> list[_Segment]:
         """The fewest nodes that cover the leaves ``start`` to ``stop``, from left to right."""
         top = len(self._levels) - 1
-        if start == 0 and stop == self._size:
-            return [_Segment(top, 0, len(self._levels[top]))]
         left: list[_Segment] = []
         right: list[_Segment] = []
         for level in range(top):
@@ -261,10 +268,10 @@ class SumTree:
         return [s for s in segments if s.stop > s.start] or [_Segment(0, 0, 0)]
 
     def _check(self, weights: Floats, index: NDArray[np.integer] | None) -> None:
-        good = (weights >= 0.0) & (weights <= self._largest)
-        if good.all():
+        if not weights.size or (weights.min() >= 0.0 and weights.max() <= self._largest):  # a NaN is neither
             return
-        bad = np.flatnonzero(~good)
+        weights = np.atleast_1d(weights)
+        bad = np.flatnonzero(~((weights >= 0.0) & (weights <= self._largest)))
         where = bad if index is None else index[bad]
         raise InvalidParameter(
             f"weights of a `SumTree` must be floats in [0, {self._largest:.3g}]; "

@@ -27,7 +27,7 @@ def uniform_rows(rows: Ints, k: int, rng: np.random.Generator, excluded: Ints) -
     """
     if not k:
         return np.empty(0, dtype=np.int64)
-    spare = int(_among(excluded, rows).sum()) if excluded.size else 0
+    spare = int(np.count_nonzero(_among(excluded, rows))) if excluded.size else 0
     drawn = rows[rng.choice(rows.size, k + spare, replace=False)]
     if spare:
         drawn = drawn[~_among(drawn, excluded)]
@@ -36,5 +36,4 @@ def uniform_rows(rows: Ints, k: int, rng: np.random.Generator, excluded: Ints) -
 
 def _among(values: Ints, ascending: Ints) -> Bools:
     """Which values are in an ascending, non-empty array; without sorting it as ``np.isin`` does."""
-    places = np.minimum(np.searchsorted(ascending, values), ascending.size - 1)
-    return np.asarray(ascending[places] == values)
+    return np.asarray(ascending.take(ascending.searchsorted(values), mode="clip") == values)

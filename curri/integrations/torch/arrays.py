@@ -20,13 +20,16 @@ from curri.store.runs import RESOLUTIONS
 from curri.types import Rollouts, Selection, Ticket
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
     from os import PathLike
+
+    from numpy.typing import NDArray
 
     from curri.curricula.base import Curriculum
     from curri.integrations.torch.backing import Pick, Replayed
     from curri.integrations.torch.rows import Rows
     from curri.scheduler import Resolution
-    from curri.types import Bools, Floats, Ints
+    from curri.types import Bools, Ints
 
 FORMAT = 1
 REMEMBERED = 65_536
@@ -68,7 +71,7 @@ class ArrayBacking:
     def ask(self, n: int) -> Pick:
         """A new round."""
         exclude = np.concatenate([self._without_row(), self._rounds.in_flight])
-        selection = self.curriculum.ask(n, exclude=exclude)
+        selection = self.curriculum.ask(n, exclude=exclude if exclude.size else None)
         self._rounds.issue(selection, _CONSUMER)
         self._draws = self.curriculum.rounds_asked
         self._link("ask", selection.prompt_ids)
@@ -100,58 +103,51 @@ class ArrayBacking:
         rollouts = Rollouts(**{**given, "kind": given.get("kind") or "train"})
         if event is not None:
             check_event(event)
-        self.curriculum.check_known(rollouts.prompt_ids)
-        ids, group = np.unique(rollouts.prompt_ids, return_inverse=True)
-        rounds = np.array([self._rounds.round_of(prompt) for prompt in ids.tolist()], dtype=object)
-        self._refuse_wrong_round(ids, rounds, number)
-        repeated = self._repeated(rollouts, ids, group, rounds)
-        new = rollouts.take(~repeated)
+        rounds = {prompt: self._rounds.round_of(prompt) for prompt in sorted(set(rollouts.prompt_ids.tolist()))}
+        _refuse_wrong_round(rounds, number)
+        prints = None if rollouts.rollout_ids is None else fingerprints(rollouts.prompt_ids, rollouts.rollout_ids)
+        repeated = self._told_again(rollouts, rounds) if prints is None else self._named_again(prints)
+        n_repeated = int(np.count_nonzero(repeated))
+        new = rollouts.take(~repeated) if n_repeated else rollouts
         self.curriculum.tell(new.with_columns(rollout_ids=None))
+        if prints is not None:
+            self._seen.add(np.sort(prints[~repeated]))
         self._link("tell", rollouts.prompt_ids, rollouts.rewards)
-        group = group[~repeated]
-        counts = np.bincount(group, minlength=ids.size)
-        in_flight = np.array([found is not None for found in rounds], dtype=np.bool_)
-        self._remember(ids, counts, new.rewards[np.argsort(group, kind="stable")])
-        closed = () if event is None else self._settle(ids[in_flight], event, reason)
-        return Told(len(new), int(repeated.sum()), ids[~in_flight & (counts > 0)], closed), ids
+        told: dict[int, list[float]] = {}
+        for prompt, reward in zip(new.prompt_ids.tolist(), new.rewards.tolist(), strict=True):
+            told.setdefault(prompt, []).append(reward)
+        self._remember(told, rounds)
+        in_flight = _ids([prompt for prompt, found in rounds.items() if found is not None])
+        unissued = _ids([prompt for prompt, found in rounds.items() if found is None and prompt in told])
+        closed = () if event is None else self._settle(in_flight, event, reason)
+        return Told(len(new), n_repeated, unissued, closed), _ids(rounds)
 
-    def _refuse_wrong_round(self, ids: Ints, rounds: Any, number: int | None) -> None:
-        if number is None:
-            return
-        wrong = [prompt for prompt, found in zip(ids.tolist(), rounds, strict=True) if found not in (None, number)]
-        if wrong:
-            raise InvalidRollouts(
-                f"{len(wrong)} prompts are in flight in another round than {number}, among them {wrong[0]}",
-                hint="leave `round` out: each prompt is then taken to belong to the round it is in flight in",
-            )
+    def _named_again(self, prints: NDArray[np.uint64]) -> Bools:
+        """Named responses, by their names: those told before, and all but the first of those told here twice."""
+        again = self._seen.known(prints)
+        first = np.unique(prints, return_index=True)[1]
+        again[np.delete(np.arange(prints.size), first)] = True
+        return again
 
-    def _repeated(self, rollouts: Rollouts, ids: Ints, group: Any, rounds: Any) -> Bools:
-        """Named responses by their names; unnamed ones of a settled prompt where all their rewards were told."""
-        if rollouts.rollout_ids is not None:
-            prints = fingerprints(rollouts.prompt_ids, rollouts.rollout_ids)
-            unique, firsts = np.unique(prints, return_index=True)
-            first = np.zeros(prints.size, dtype=np.bool_)
-            first[firsts] = True
-            repeated = ~first | self._seen.known(prints)
-            self._seen.add(unique[~self._seen.known(unique)])
-            return repeated
-        repeated = np.zeros(len(rollouts), dtype=np.bool_)
-        for place, prompt in enumerate(ids.tolist()):
+    def _told_again(self, rollouts: Rollouts, rounds: dict[int, int | None]) -> Bools:
+        """Unnamed responses of settled prompts, where all their rewards were told."""
+        again = np.zeros(len(rollouts), dtype=np.bool_)
+        for prompt, found in rounds.items():
             past = self._past.get(prompt)
-            if rounds[place] is None and past is not None:
-                mine = np.flatnonzero(group == place)[: len(past.rewards)]
+            if found is None and past is not None:
+                mine = np.flatnonzero(rollouts.prompt_ids == prompt)[: len(past.rewards)]
                 if not Counter(rollouts.rewards[mine].tolist()) - Counter(past.rewards):
-                    repeated[mine] = True
-        return repeated
+                    again[mine] = True
+        return again
 
-    def _remember(self, ids: Ints, counts: Ints, rewards: Floats) -> None:
-        """Rewards told for prompts, those of a prompt one after the other."""
-        parts = np.split(rewards, np.cumsum(counts)[:-1]) if ids.size else []
-        for prompt, mine in zip(ids.tolist(), parts, strict=True):
-            if self._rounds.round_of(prompt) is not None:
-                self._rewards.setdefault(prompt, []).extend(mine.tolist())
+    def _remember(self, told: dict[int, list[float]], rounds: dict[int, int | None]) -> None:
+        """Rewards told for prompts, and the rounds that those are in flight in."""
+        for prompt, found in rounds.items():
+            mine = told.get(prompt, [])
+            if found is not None:
+                self._rewards.setdefault(prompt, []).extend(mine)
             elif prompt in self._past:
-                self._past[prompt] = self._past[prompt]._replace(rewards=(*self._past[prompt].rewards, *mine.tolist()))
+                self._past[prompt] = self._past[prompt]._replace(rewards=(*self._past[prompt].rewards, *mine))
 
     def resolve(
         self, prompt_ids: Ints, event: Resolution, reason: str | None, *, gathered: bool, replayed: Replayed | None
@@ -180,7 +176,7 @@ class ArrayBacking:
 
     def _link(self, word: str, *arrays: Any) -> None:
         """Every event changes the digest, which so stands for the whole history."""
-        parts = [self._digest.encode(), word.encode(), *(np.ascontiguousarray(array).tobytes() for array in arrays)]
+        parts = [self._digest.encode(), word.encode(), *(array.tobytes() for array in arrays)]
         self._digest = hashlib.blake2b(b"\x00".join(parts), digest_size=16).hexdigest()
 
     def mark(self) -> dict[str, Any]:
@@ -224,10 +220,10 @@ class ArrayBacking:
             "rounds": [selection.ticket.round for selection in issued for _ in range(len(selection))],
             "ids": _joined([selection.prompt_ids for selection in issued]),
             "n_rollouts": _joined([selection.n_rollouts for selection in issued]),
-            "told_ids": np.array(list(rewards), dtype=np.int64),
+            "told_ids": _ids(rewards),
             "told_counts": np.array([len(each) for each in rewards.values()], dtype=np.int64),
             "told_rewards": np.array([reward for each in rewards.values() for reward in each], dtype=np.float64),
-            "past_ids": np.array(list(past), dtype=np.int64),
+            "past_ids": _ids(past),
             "past_rounds": np.array([each.round for each in past.values()], dtype=np.int64),
             "past_counts": np.array([len(each.rewards) for each in past.values()], dtype=np.int64),
             "past_rewards": np.array([reward for each in past.values() for reward in each.rewards], dtype=np.float64),
@@ -281,6 +277,15 @@ class ArrayBacking:
         return self.curriculum.metrics()
 
 
+def _refuse_wrong_round(rounds: dict[int, int | None], number: int | None) -> None:
+    wrong = [prompt for prompt, found in rounds.items() if number is not None and found not in (None, number)]
+    if wrong:
+        raise InvalidRollouts(
+            f"{len(wrong)} prompts are in flight in another round than {number}, among them {wrong[0]}",
+            hint="leave `round` out: each prompt is then taken to belong to the round it is in flight in",
+        )
+
+
 def check_event(event: object) -> None:
     """Refuse what is no way to settle a prompt."""
     if event not in RESOLUTIONS:
@@ -292,6 +297,10 @@ def _origin(curriculum: Curriculum, rows: Rows) -> str:
     """Digest of where a history starts: the strategy, its parameters and the dataset."""
     text = f"{curriculum!r} {rows.digest()} {curriculum.rounds_asked}"
     return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
+
+
+def _ids(prompts: Iterable[int]) -> Ints:
+    return np.array(list(prompts), dtype=np.int64)
 
 
 def _joined(parts: list[Ints]) -> Ints:

@@ -40,15 +40,16 @@ class Pick(NamedTuple):
 
     def __len__(self) -> int:
         """Draws, copies counted."""
-        return int(self.copies.sum())
+        return int(sum(self.copies.tolist()))
 
 
 def pick_of(selection: Selection, n: int, group_size: int) -> Pick:
     """A selection of ``n`` draws as a pick."""
-    copies = np.ones(len(selection), dtype=np.int64)
+    each, copies = selection.n_rollouts, np.ones(len(selection), dtype=np.int64)
     if len(selection) < n:  # drawn with replacement: fewer prompts with more rollouts
-        copies = np.maximum(selection.n_rollouts // group_size, 1)
-    return Pick(selection.prompt_ids, np.maximum(selection.n_rollouts // copies, 1), copies, selection.ticket.round)
+        copies = np.maximum(each // group_size, 1)
+        each = np.maximum(each // copies, 1)
+    return Pick(selection.prompt_ids, each, copies, selection.ticket.round)
 
 
 class Backing(Protocol):

@@ -10,7 +10,7 @@ from curri import errors
 from curri.errors import CurriError, InvalidRollouts, StateMismatch
 from curri.integrations.torch.backing import Pick
 from curri.state import pack, unpack
-from curri.types import Rollouts
+from curri.types import COLUMNS, Rollouts
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -22,9 +22,6 @@ if TYPE_CHECKING:
     from curri.types import Ints
 
 _OPTIONS = ("kind", "round", "resolve", "reason")
-_BY_RESPONSE = (
-    "prompt_ids", "rewards", "solved", "advantages", "tokens", "truncated", "policy_version", "rollout_ids"
-)  # fmt: skip
 
 
 class Ranks:
@@ -304,13 +301,10 @@ def _packed(columns: dict[str, Any], *, silent: bool) -> State:
     """Columns of a ``tell``, checked, as a state; nothing where this rank has no say."""
     if silent:
         return {}
-    version = columns.get("policy_version")
     options = {name: columns[name] for name in _OPTIONS if name in columns}
     given = {name: value for name, value in columns.items() if name not in _OPTIONS}
-    if version is not None and not np.ndim(version):
-        given["policy_version"] = np.full(len(columns["prompt_ids"]), version)
     rollouts = Rollouts(**given)
-    own = {name: getattr(rollouts, name) for name in _BY_RESPONSE if getattr(rollouts, name) is not None}
+    own = {name: getattr(rollouts, name) for name in COLUMNS if getattr(rollouts, name) is not None}
     if columns.get("solved") is None:
         own.pop("solved")  # it is filled in from the rewards of all ranks
     if rollouts.responses is not None:

@@ -45,11 +45,12 @@ class Rows:
 
     def of(self, prompt_ids: Ints) -> Ints:
         """The rows of prompts; every id must have one."""
-        places = np.minimum(np.searchsorted(self.ids, prompt_ids), len(self) - 1)
-        missing = prompt_ids[self.ids[places] != prompt_ids]
-        if missing.size:
+        places = self.ids.searchsorted(prompt_ids)
+        is_missing = self.ids.take(places, mode="clip") != prompt_ids
+        if np.count_nonzero(is_missing):
+            missing = prompt_ids[is_missing]
             raise UnknownPrompt(f"{missing.size} prompts have no row in the dataset: {_shown(missing)}")
-        return places.astype(np.int64) if self._order is None else self._order[places].astype(np.int64)
+        return (places if self._order is None else self._order[places]).astype(np.int64, copy=False)
 
     def prompts(self, ids: Any) -> Ints:
         """Prompt ids from whatever the dataset's id column holds."""

@@ -14,6 +14,7 @@ from curri.integrations.torch.connecting import connected
 from curri.integrations.torch.ranks import Ranks
 from curri.integrations.torch.rows import read_ids
 from curri.integrations.torch.stream import Limits, Stream, TooStale
+from curri.types import for_each
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence, Sized
@@ -85,7 +86,7 @@ class _Base(Sampler[ItemT_co]):
         for chunk in self._stream.chunks():
             rows = self._rows.of(chunk.prompt_ids[self._shard])
             each = chunk.n_rollouts[self._shard] if self.group_size is None else self.group_size
-            yield np.repeat(rows, each).tolist()
+            yield rows.repeat(each).tolist()
             self._refuse_elsewhere("be iterated")
 
     # ---- feedback ---------------------------------------------------------------------------------------------------
@@ -139,15 +140,16 @@ class _Base(Sampler[ItemT_co]):
             StoreForked: called in a worker process.
         """
         self._refuse_elsewhere("tell")
+        known = self._prompts(prompt_ids, gathered=False)
         columns: dict[str, Any] = {
-            "prompt_ids": self._prompts(prompt_ids, gathered=False),
+            "prompt_ids": known,
             "rewards": _array(rewards),
             "solved": _array(solved),
             "advantages": _array(advantages),
             "tokens": _array(tokens),
             "responses": responses,
             "truncated": _array(truncated),
-            "policy_version": _array(policy_version),
+            "policy_version": for_each(_array(policy_version), known),
             "rollout_ids": _array(rollout_ids),
             "extras": {name: _array(column) for name, column in (extras or {}).items()} or None,
             "kind": kind,
@@ -156,7 +158,7 @@ class _Base(Sampler[ItemT_co]):
         }
         with self._stream.changed:
             if round is None:
-                columns["round"] = self._stream.round_of(columns["prompt_ids"])
+                columns["round"] = self._stream.round_of(known)
             given = {name: column for name, column in columns.items() if column is not None}
             self._stream.tellers.add(threading.get_ident())
             told, named = self._backing.tell({**given, "resolve": resolve}, gathered=gathered)

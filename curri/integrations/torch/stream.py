@@ -147,17 +147,19 @@ class Stream:
             size += len(taken[-1])
         self._position += size
         self._last_round = max(self._last_round, *(pick.round for pick in taken))
-        each = [np.repeat([pick.prompt_ids, pick.n_rollouts], pick.copies, axis=1) for pick in taken]
-        chunk = Chunk(*np.concatenate(each, axis=1))
+        chunk = Chunk(
+            np.concatenate([pick.prompt_ids.repeat(pick.copies) for pick in taken]),
+            np.concatenate([pick.n_rollouts.repeat(pick.copies) for pick in taken]),
+        )
         self._hand_out(chunk.prompt_ids.tolist(), tuple(sorted({pick.round for pick in taken})))
         return chunk
 
     def _take(self, space: int) -> Pick:
         """The next draws that wait to be handed out, at most ``space`` of them."""
         pick = self._again.popleft()
-        slots = np.repeat(np.arange(pick.prompt_ids.size), pick.copies)
-        if slots.size <= space:
+        if len(pick) <= space:
             return pick
+        slots = np.arange(pick.prompt_ids.size).repeat(pick.copies)
         rest = np.bincount(slots[space:], minlength=pick.copies.size)
         self._again.appendleft(pick._replace(copies=rest))
         return pick._replace(copies=pick.copies - rest)
@@ -204,7 +206,7 @@ class Stream:
 
     def settle(self, prompt_ids: Ints) -> None:
         """Prompts that are told or resolved."""
-        for prompt in np.unique(prompt_ids).tolist():
+        for prompt in set(prompt_ids.tolist()):
             numbers = self._chunks_of.get(prompt)
             if not numbers:
                 continue

@@ -84,6 +84,13 @@ def test_the_strategy_may_decide_the_number_of_rollouts() -> None:
         len(CurriculumSampler(ROWS, ucb(), prompts=2, group_size=None))
 
 
+def test_one_policy_version_may_stand_for_all_responses() -> None:
+    sampler = CurriculumBatchSampler(ROWS, ucb(), prompts=2, group_size=2)
+    ids = sampler.prompt_ids_of(next(iter(sampler)))
+    assert sampler.tell(ids, [0, 1, 0, 1], policy_version=3).new == 4
+    assert sampler.tell(ids, [1, 1, 1, 1], policy_version=np.full(4, 3)).new == 4
+
+
 def test_a_prompt_drawn_twice_is_two_groups() -> None:
     sampler = CurriculumSampler(ROWS, ucb(draw="replacement"), prompts=30, group_size=4, rounds=1)
     rows = np.array(list(sampler)).reshape(30, 4)
