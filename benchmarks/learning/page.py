@@ -9,7 +9,7 @@ import numpy as np
 import polars as pl
 
 from benchmarks.learning import settings
-from benchmarks.learning.results import CONTROL, Row, by_arm, curves, gathered, rows
+from benchmarks.learning.results import CONTROL, Row, by_arm, curves, gathered, rows, updated
 from benchmarks.table import filled
 
 if TYPE_CHECKING:
@@ -34,28 +34,24 @@ COLOURS = {
 
 def write(runs: Path | None = None) -> None:
     """Store the points of finished runs, draw the figures, and fill the tables of the pages in."""
-    if runs is not None:
-        gathered(runs).write_parquet(RESULTS)
+    if runs is not None and any(runs.glob("*.json")):
+        updated(RESULTS, gathered(runs)).write_parquet(RESULTS)
     points = pl.read_parquet(RESULTS)
     main = [entry.name for entry in settings.MAIN]
-    of_pool = {pool: rows(points, pool) for pool in settings.POOLS}
+    every = {pool: rows(points, pool) for pool in settings.POOLS}
+    of_pool = {pool: found for pool, found in every.items() if found}
     draw(points, of_pool, main)
     body = []
     for pool, found in of_pool.items():
         body += [f"**{described(pool, found)}**", "", *table([row for row in found if row.entry in main]), ""]
     results = [*body, CAPTION]
-    findings = []
-    for pool, found in of_pool.items():
-        extra = [row for row in found if row.entry not in main]
-        if extra:
-            findings += [f"{POOL_TITLES[pool].capitalize()}:", "", *table(extra), ""]
     for page in (HERE.parent / "README.md", HERE.parent.parent / "README.md"):
         short = filled(page.read_text(encoding="utf-8"), "learning", short_table(of_pool, main))
         page.write_text(short, encoding="utf-8")
     page = HERE / "README.md"
     text = page.read_text(encoding="utf-8")
     text = filled(text, "results", results)
-    text = filled(text, "findings", findings)
+    text = filled(text, "findings", findings(of_pool, main))
     text = filled(text, "arms", arm_tables(points, of_pool, main))
     page.write_text(text, encoding="utf-8")
 
@@ -78,6 +74,18 @@ def described(pool: str, found: Sequence[Row]) -> str:
         f"{of.budget:,} tokens; "
         f"{live:.0%} of `uniform`'s groups carry signal"
     )
+
+
+def findings(of_pool: dict[str, list[Row]], main: Sequence[str]) -> list[str]:
+    """A table for each pool in which any was run, and a line on every entry in them."""
+    lines, shown = [], set()
+    for pool, found in of_pool.items():
+        extra = [row for row in found if row.entry not in main]
+        shown |= {row.entry for row in extra}
+        if extra:
+            lines += [f"{POOL_TITLES[pool].capitalize()}:", "", *table(extra), ""]
+    notes = [f"- `{entry.name}`: {entry.note}." for entry in settings.FINDINGS if entry.note and entry.name in shown]
+    return [*lines, *notes]
 
 
 HEADS = ("strategy", "to 50 %", "to 75 %", "to 100 %", "accuracy", "against `uniform`", "signal", "probes", "min")

@@ -34,6 +34,14 @@ def gathered(runs: Path) -> pl.DataFrame:
     return pl.DataFrame(rows).sort("pool", "entry", "seed", "point")
 
 
+def updated(stored: Path, fresh: pl.DataFrame) -> pl.DataFrame:
+    """The points of new runs, and the stored ones of all other runs."""
+    if not stored.is_file():
+        return fresh
+    kept = pl.read_parquet(stored).join(fresh, on=["entry", "pool", "seed"], how="anti")
+    return pl.concat([kept, fresh], how="vertical_relaxed").sort("pool", "entry", "seed", "point")
+
+
 class Curve(NamedTuple):
     """Accuracy of one run.
 
@@ -146,10 +154,14 @@ def _row(points: pl.DataFrame, entry: str, pool: str, own: dict[int, Curve], con
         tuple(_reached(own, control, budget, share) for share in settings.TARGETS),
         final,
         (float(gain.mean()), *_interval(gain)),
-        float(ends["live"].sum() / max(ends["groups"].sum(), 1)),
-        float(ends["probe_tokens"].sum() / max(ends["tokens"].sum(), 1)),
-        float(ends["seconds"].median() or 0.0) / 60,
+        _ratio(ends, "live", "groups"),
+        _ratio(ends, "probe_tokens", "tokens"),
+        float(np.median(ends["seconds"].to_numpy())) / 60,
     )
+
+
+def _ratio(ends: pl.DataFrame, part: str, whole: str) -> float:
+    return float(ends[part].to_numpy().sum() / max(ends[whole].to_numpy().sum(), 1))
 
 
 def _reached(own: dict[int, Curve], control: dict[int, Curve], budget: int, share: float) -> Reached:

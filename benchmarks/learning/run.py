@@ -16,13 +16,15 @@ from transformers import LlamaForCausalLM, TrainerCallback
 from trl import GRPOConfig
 
 import curri
-from benchmarks.learning import policy
+from benchmarks.learning import growth, policy
+from benchmarks.learning.strategies import OWN
 from benchmarks.learning.tasks import Problem, drawn
-from benchmarks.learning.trainer import LearningTrainer
-from curri.store import NewPrompt
+from benchmarks.learning.trainer import Counts, LearningTrainer
 
 if TYPE_CHECKING:
     from benchmarks.learning.settings import Entry, Pool, Size
+    from curri.curricula import Curriculum
+    from curri.store import PromptStore
 
 
 class Problems(NamedTuple):
@@ -61,10 +63,12 @@ def warm_model(pool: Pool, size: Size, seed: int, folder: Path) -> LlamaForCausa
 
 
 class _Curve(TrainerCallback):
-    """Accuracy on held-out problems, at even distances in tokens."""
+    """Accuracy on held-out problems, at even distances in tokens; ``trainer`` is that of the stage."""
 
-    def __init__(self, trainer: LearningTrainer, both: Problems, every: int) -> None:
-        self.trainer, self.both, self.every = trainer, both, every
+    trainer: LearningTrainer
+
+    def __init__(self, both: Problems, pool: Pool) -> None:
+        self.both, self.budget, self.every = both, pool.budget, pool.budget // pool.points
         self.points: list[dict[str, Any]] = []
         self.start = time.perf_counter()
         self.paused = 0.0
@@ -72,29 +76,30 @@ class _Curve(TrainerCallback):
     def note(self) -> None:
         """Measure now; its time is not the run's."""
         before = time.perf_counter()
-        trainer, both = self.trainer, self.both
-        rates = policy.pass_rates(trainer.model, both.held_out)
-        own = policy.pass_rates(trainer.model, both.pool)
+        counts, both = self.trainer.counts, self.both
+        rates = policy.pass_rates(self.trainer.model, both.held_out)
+        own = policy.pass_rates(self.trainer.model, both.pool)
         arms = np.array([each.arm for each in both.held_out])
         self.points.append(
             {
-                "tokens": trainer.spent,
+                "tokens": counts.spent,
                 "accuracy": float(rates.mean()),
                 "arms": {arm: float(rates[arms == arm].mean()) for arm in dict.fromkeys(arms.tolist())},
                 "pool_pass_rate": float(own.mean()),
                 "pool_live": float((1 - own**8 - (1 - own) ** 8).mean()),
-                "groups": trainer.trained,
-                "live": trainer.live,
-                "probe_tokens": trainer.probed,
-                "rollouts": trainer.rollouts,
-                "batches": trainer.batches,
+                "groups": counts.trained,
+                "live": counts.live,
+                "probe_tokens": counts.probed,
+                "rollouts": counts.rollouts,
+                "batches": counts.batches,
                 "seconds": before - self.start - self.paused,
             }
         )
         self.paused += time.perf_counter() - before
 
     def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-        if self.trainer.spent >= self.every * len(self.points) or self.trainer.spent >= self.trainer.budget:
+        spent = self.trainer.counts.spent
+        if spent >= self.every * len(self.points) or spent >= self.budget:
             self.note()
 
 
@@ -105,28 +110,48 @@ def run(entry: Entry, pool: Pool, size: Size, seed: int, warm: Path) -> dict[str
     with ExitStack() as stack:
         scratch = stack.enter_context(tempfile.TemporaryDirectory(prefix="curri-learning-"))
         store = stack.enter_context(curri.open_store(Path(scratch) / "prompts.duckdb", create=True))
-        store.prompts.add([NewPrompt(p.prompt, is_chat=False, answer=p.answer, arm=p.arm) for p in both.pool])
-        stored = store.texts.fetch(store.pool().ids)
-        rows = [{"prompt_id": p.prompt_id, "prompt": p.prompt, "answer": p.answer} for p in stored]
-        trainer = LearningTrainer(
-            model=warm_model(pool, size, seed, warm),
-            processing_class=policy.tokenizer(),
-            reward_funcs=_right,
-            args=_settings(entry, pool, size, seed, scratch),
-            train_dataset=Dataset.from_list(rows),
-            curriculum=curri.Scheduler(store, entry.strategy, run="learning", **{"seed": seed, **entry.given(pool)}),
-            budget=pool.budget,
-            probes=entry.probes,
-            free_probes=entry.free_probes,
-        )
-        curve = _Curve(trainer, both, pool.budget // pool.points)
-        trainer.add_callback(curve)
-        torch.manual_seed(10_000 + seed)
-        curve.note()
-        trainer.probe()
-        trainer.train()
-        metrics = trainer.scheduler.metrics()
-    return {"entry": entry.name, "pool": pool.name, "seed": seed, "curve": curve.points, "metrics": metrics}
+        store.prompts.add([growth.as_new(each) for each in both.pool])
+        taken = {each.prompt for each in (*both.pool, *both.held_out)}
+        grow = growth.Growth(store, entry.joining, entry.new_of_arms(pool), taken, seed)
+        model, counts, curve, joined = warm_model(pool, size, seed, warm), Counts(), _Curve(both, pool), []
+        for stage in range(entry.stages):
+            if stage:
+                joined.append(grow.after(f"stage {stage - 1}", stage))
+            trainer = curve.trainer = LearningTrainer(
+                model=model,
+                processing_class=policy.tokenizer(),
+                reward_funcs=_right,
+                args=_settings(entry, pool, size, seed, scratch),
+                train_dataset=_rows(store),
+                curriculum=_curriculum(store, entry, pool, seed, f"stage {stage}"),
+                counts=counts,
+                budget=pool.budget * (stage + 1) // entry.stages,
+                probes=entry.probes,
+                free_probes=entry.free_probes,
+            )
+            trainer.add_callback(curve)
+            torch.manual_seed(10_000 + seed + 1000 * stage)
+            if not stage:
+                curve.note()
+            trainer.probe()
+            trainer.train()
+            model = trainer.accelerator.unwrap_model(trainer.model, keep_fp32_wrapper=False)
+    done = {"curve": curve.points, "metrics": trainer.sampler.metrics(), "joined": joined}
+    return {"entry": entry.name, "pool": pool.name, "seed": seed, **done}
+
+
+def _rows(store: PromptStore) -> Dataset:
+    """The prompts of the store as TRL takes them."""
+    stored = store.texts.fetch(store.pool().ids)
+    return Dataset.from_list([{"prompt_id": p.prompt_id, "prompt": p.prompt, "answer": p.answer} for p in stored])
+
+
+def _curriculum(store: PromptStore, entry: Entry, pool: Pool, seed: int, name: str) -> curri.Scheduler | Curriculum:
+    """A strategy of curri works on the store, in a run of that name; the benchmark's own are handed in bare."""
+    given = {"seed": seed, **entry.given(pool)}
+    if entry.strategy in OWN:
+        return OWN[entry.strategy](store.pool(), **given)
+    return curri.Scheduler(store, entry.strategy, run=name, **given)
 
 
 def _right(completion_ids: list[list[int]], answer: list[str], **_: Any) -> list[float]:

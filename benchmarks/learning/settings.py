@@ -63,12 +63,15 @@ class Entry:
 
     Attributes:
         name: in tables.
-        strategy: registered name.
+        strategy: registered name, or that of one in ``strategies.py``.
         parameters: of it.
         group: responses of a prompt that are trained on, where that is not the pool's.
         probes: whether it may probe.
         free_probes: whether probes are not counted.
         by_pool: parameters that depend on the pool.
+        stages: equal shares of the tokens; each has a trainer of its own, with a new optimiser.
+        joining: what joins the pool after each stage but the last: "children", "fresh" or nothing.
+        note: a line that explains it.
     """
 
     name: str
@@ -78,11 +81,18 @@ class Entry:
     probes: bool = True
     free_probes: bool = False
     by_pool: Callable[[Pool], Mapping[str, Any]] | None = None
+    stages: int = 1
+    joining: str = ""
+    note: str = ""
 
     def given(self, pool: Pool) -> dict[str, Any]:
         """Its parameters on a pool."""
         of_pool = {} if self.by_pool is None else self.by_pool(pool)
         return {"group_size": self.group or pool.group, **self.parameters, **of_pool}
+
+    def new_of_arms(self, pool: Pool) -> dict[str, int]:
+        """Prompts of each arm that join at a time: a quarter of the pool, all stages together."""
+        return {arm: n // (4 * max(self.stages - 1, 1)) for arm, n in pool.arms.items()}
 
 
 SMALL = Size("small", width=128, layers=2, learning_rate=2e-4, warm_rate=2e-3)
@@ -154,12 +164,82 @@ MAIN = (
 )
 """All with their default parameters."""
 FINDINGS = (
-    Entry("frontier, best", "frontier", {"picking": "best"}),
-    Entry("vas, free probes", "vas", free_probes=True),
-    Entry("vas, no probes", "vas", {"learn_from": "all"}, probes=False),
-    Entry("dapo", "dapo"),
-    Entry("uniform, groups of 4", "uniform", group=4),
-    Entry("arms alike", "modomodo", by_pool=lambda pool: {"weights": dict.fromkeys(pool.arms, 1.0 / len(pool.arms))}),
+    Entry(
+        "known rates, live",
+        "known-rates",
+        {"worth": "live"},
+        note="**a bound, not a strategy**: is told every prompt's exact pass rate before every pick, for nothing, and "
+        "draws by the probability that a group of it has signal",
+    ),
+    Entry(
+        "known rates, headroom",
+        "known-rates",
+        {"worth": "headroom"},
+        note="**a bound, not a strategy**: the same, draws by that times the share that is not solved yet",
+    ),
+    Entry(
+        "known rates, headroom, arms alike",
+        "known-rates",
+        {"worth": "headroom", "arms_alike": True},
+        note="**a bound, not a strategy**: the same, divided by the mean of the arm, so that all arms count alike",
+    ),
+    Entry("frontier, best", "frontier", {"picking": "best"}, note="takes the prompts of highest worth, draws nothing"),
+    Entry(
+        "vas, free probes",
+        "vas",
+        free_probes=True,
+        note="its probes cost nothing (*probes* is what they would have cost, as a share of the tokens that count)",
+    ),
+    Entry(
+        "vas, no probes",
+        "vas",
+        {"learn_from": "all"},
+        probes=False,
+        note="scores prompts by the responses that it trains on, and by no others",
+    ),
+    Entry("dapo", "dapo", note="uniform; groups without signal are thrown away and others generated"),
+    Entry(
+        "filtered by rollouts",
+        "rollout-filter",
+        note="what `pcl` is to replace: as many candidates for a batch as `pcl` has, 8 responses of each to find those "
+        "nearest to a pass rate of 0.5, and new responses of these to train on",
+    ),
+    Entry(
+        "filtered by 3 rollouts",
+        "rollout-filter",
+        {"responses": 3},
+        note="the same with 3 responses of each candidate",
+    ),
+    Entry(
+        "filtered by rollouts, free",
+        "rollout-filter",
+        free_probes=True,
+        note="the same with 8 that cost nothing",
+    ),
+    Entry(
+        "eva, children",
+        "uniform",
+        stages=3,
+        joining="children",
+        note="three stages of equal length with a new optimiser each; after the first and the second, an eighth of the "
+        "pool joins it: children of parents that eva draws (one in five in breadth, the others one size up; made by a "
+        "rule, without a token)",
+    ),
+    Entry(
+        "eva, fresh prompts",
+        "uniform",
+        stages=3,
+        joining="fresh",
+        note="the same stages; as many new problems of the pool's own arms, in proportion, join it",
+    ),
+    Entry("eva, no new prompts", "uniform", stages=3, note="the same stages; nothing joins"),
+    Entry("uniform, groups of 4", "uniform", group=4, note="the control of `reinforce-ada`"),
+    Entry(
+        "arms alike",
+        "modomodo",
+        by_pool=lambda pool: {"weights": dict.fromkeys(pool.arms, 1.0 / len(pool.arms))},
+        note="as many prompts of every arm, whatever its size; learns nothing",
+    ),
 )
 """What published findings are checked with."""
 ENTRIES = {entry.name: entry for entry in (*MAIN, *FINDINGS)}

@@ -12,6 +12,9 @@ import numpy as np
 from transformers import TrainerCallback
 
 from benchmarks.learning import policy
+from benchmarks.learning.strategies import Measuring
+from benchmarks.learning.tasks import Problem
+from curri.curricula import Curriculum
 from curri.integrations.trl import CurriculumGRPOTrainer
 from curri.types import Rollouts, Ticket
 
@@ -19,7 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from curri.scheduler import Scheduler
-    from curri.types import Ints
+    from curri.types import Floats, Ints
 
 _MOST_PARTS = 50
 
@@ -43,28 +46,84 @@ class Part:
         return cls(rollouts, [row for part in parts for row in part.tokens])
 
 
+@dataclasses.dataclass
+class Counts:
+    """What a run has done so far.
+
+    Attributes:
+        spent: generated tokens that count.
+        probed: those of them, and of those that do not, that went into probes.
+        rollouts: responses.
+        trained: groups that were trained on.
+        live: those of them with signal.
+        batches: training batches.
+    """
+
+    spent: int = 0
+    probed: int = 0
+    rollouts: int = 0
+    trained: int = 0
+    live: int = 0
+    batches: int = 0
+
+
 class LearningTrainer(CurriculumGRPOTrainer):
     """Generates by itself, so that a strategy may have any number of responses, and a batch any prompts.
 
     Args:
-        budget: generated tokens after which training stops.
+        counts: of the run; those of earlier stages are in it.
+        budget: generated tokens of the run after which training stops.
         probes: whether the strategy may probe.
         free_probes: True where probes are not counted.
     """
 
-    def __init__(self, *args: Any, budget: int, probes: bool = True, free_probes: bool = False, **kwargs: Any) -> None:
+    def __init__(
+        self,
+        *args: Any,
+        counts: Counts,
+        budget: int,
+        probes: bool = True,
+        free_probes: bool = False,
+        **kwargs: Any,
+    ) -> None:
         super().__init__(*args, rollout_func=_given, **kwargs)
+        self.counts = counts
         self.budget = budget
         self.probes = probes
         self.free_probes = free_probes
-        self.spent = self.probed = self.rollouts = self.trained = self.live = self.batches = 0
         self._texts = {row["prompt_id"]: (row["prompt"], row["answer"]) for row in self.train_dataset}
         self._ready: list[list[int]] = []
         self._carried: Part | None = None
         self._told: Ints | None = None
         scheduler: Any = self.curriculum
         self.scheduler: Scheduler = scheduler
+        if isinstance(scheduler, Measuring):
+            scheduler.use(self)
         self.add_callback(_Budget(self))
+
+    @property
+    def strategy(self) -> Curriculum:
+        """What picks: the scheduler's, or one that was handed in bare, as the benchmark's own are."""
+        return self.scheduler if isinstance(self.scheduler, Curriculum) else self.scheduler.curriculum
+
+    # ---- what a strategy may measure --------------------------------------------------------------------------------
+
+    def exact(self, prompt_ids: Ints) -> Floats:
+        """Pass rates of the policy as it is, shape (prompts,); they cost nothing."""
+        asked = [Problem(*self._texts[prompt_id], arm="", mistaken="") for prompt_id in prompt_ids.tolist()]
+        return policy.pass_rates(self.model, asked)
+
+    def sampled(self, prompt_ids: Ints, each: int) -> Floats:
+        """Shares of right ones among so many new responses of each prompt, shape (prompts,); they count as probes."""
+        before = self.counts.spent
+        part = self._part(prompt_ids, np.full(len(prompt_ids), each))
+        self._count_probes(before)
+        return part.rollouts.rewards.reshape(-1, each).mean(axis=1)
+
+    def _count_probes(self, before: int) -> None:
+        self.counts.probed += self.counts.spent - before
+        if self.free_probes:
+            self.counts.spent = before
 
     # ---- generating -------------------------------------------------------------------------------------------------
 
@@ -74,9 +133,9 @@ class LearningTrainer(CurriculumGRPOTrainer):
         tokens = policy.sample(self.model, [prompt for prompt, _ in prompts], each.tolist())
         of = np.repeat(np.arange(len(prompts)), each)
         rewards = [float(policy.is_right(row, prompts[i][1])) for i, row in zip(of.tolist(), tokens, strict=True)]
-        names = self.rollouts + np.arange(len(tokens))
-        self.rollouts += len(tokens)
-        self.spent += sum(map(len, tokens))
+        names = self.counts.rollouts + np.arange(len(tokens))
+        self.counts.rollouts += len(tokens)
+        self.counts.spent += sum(map(len, tokens))
         return Part(Rollouts(prompt_ids[of], rewards, rollout_ids=names), tokens)
 
     def _tell(self, part: Part, *, probe: bool = False) -> None:
@@ -96,16 +155,14 @@ class LearningTrainer(CurriculumGRPOTrainer):
 
     def probe(self) -> None:
         """Generate and tell what the strategy wants to see apart from training."""
-        curriculum = self.scheduler.curriculum
+        curriculum = self.strategy
         if not self.probes or "probes" not in curriculum.tags:
             return
-        while (due := int(getattr(curriculum, "probes_due", 0))) and self.spent < self.budget:
-            before = self.spent
+        while (due := int(getattr(curriculum, "probes_due", 0))) and self.counts.spent < self.budget:
+            before = self.counts.spent
             selection = self.scheduler.ask(min(due, 64), kind="probe")
             self._tell(self._part(selection.prompt_ids, selection.n_rollouts), probe=True)
-            self.probed += self.spent - before
-            if self.free_probes:
-                self.spent = before
+            self._count_probes(before)
 
     # ---- a training batch -------------------------------------------------------------------------------------------
 
@@ -113,7 +170,7 @@ class LearningTrainer(CurriculumGRPOTrainer):
         """A batch as the strategy wants it, handed to TRL's trainer as if it had generated it."""
         size = self.num_generations
         ids = np.array([row["prompt_id"] for row in inputs[::size]])
-        curriculum = self.scheduler.curriculum
+        curriculum = self.strategy
         if getattr(curriculum, "planner", None) is not None:
             batch = self._refilled(ids)
         elif "rounds" in curriculum.tags:
@@ -122,9 +179,9 @@ class LearningTrainer(CurriculumGRPOTrainer):
             batch = self._part(ids, np.full(len(ids), size))
         rows = {row["prompt_id"]: row for row in inputs}
         rewards = batch.rollouts.rewards.reshape(-1, size)
-        self.trained += len(rewards)
-        self.live += int(np.count_nonzero(rewards.std(axis=1)))
-        self.batches += 1
+        self.counts.trained += len(rewards)
+        self.counts.live += int(np.count_nonzero(rewards.std(axis=1)))
+        self.counts.batches += 1
         self._ready = batch.tokens
         made = super()._generate_and_score_completions(
             [rows.get(prompt_id) or self._row(prompt_id) for prompt_id in batch.rollouts.prompt_ids.tolist()]
@@ -147,7 +204,7 @@ class LearningTrainer(CurriculumGRPOTrainer):
     def _in_rounds(self, ids: Ints) -> Part:
         """Rounds until the strategy has seen enough of each prompt; gives the responses it keeps."""
         ticket: Ticket | None = self.scheduler.ticket
-        curriculum: Any = self.scheduler.curriculum
+        curriculum: Any = self.strategy
         part = self._part(ids, np.full(len(ids), curriculum.round_size))
         parts = [part]
         self._tell(part)
@@ -167,7 +224,7 @@ class LearningTrainer(CurriculumGRPOTrainer):
 
     def _refilled(self, ids: Ints) -> Part:
         """Prompts are asked for until enough groups carry signal; groups without fill what is missing."""
-        curriculum: Any = self.scheduler.curriculum
+        curriculum: Any = self.strategy
         planner, size, pool = curriculum.planner, self.num_generations, curriculum.pool
         plan = planner.start(len(ids), available=pool.n_active)
         parts: list[Part] = []
@@ -212,5 +269,5 @@ class _Budget(TrainerCallback):
         self._trainer = trainer
 
     def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-        if self._trainer.spent >= self._trainer.budget:
+        if self._trainer.counts.spent >= self._trainer.budget:
             control.should_training_stop = True
