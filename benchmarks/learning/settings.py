@@ -174,14 +174,9 @@ FINDINGS = (
     Entry(
         "known rates, headroom",
         "known-rates",
-        {"worth": "headroom"},
-        note="**a bound, not a strategy**: the same, draws by that times the share that is not solved yet",
-    ),
-    Entry(
-        "known rates, headroom, arms alike",
-        "known-rates",
-        {"worth": "headroom", "arms_alike": True},
-        note="**a bound, not a strategy**: the same, divided by the mean of the arm, so that all arms count alike",
+        {"worth": "headroom", "evened": True},
+        note="**a bound, not a strategy**: the same, draws by that times the share that is not solved yet, divided by the "
+        "root of the arm's mean, so that arms come nearer to each other",
     ),
     Entry("frontier, best", "frontier", {"picking": "best"}, note="takes the prompts of highest worth, draws nothing"),
     Entry(
@@ -211,12 +206,6 @@ FINDINGS = (
         note="the same with 3 responses of each candidate",
     ),
     Entry(
-        "filtered by rollouts, free",
-        "rollout-filter",
-        free_probes=True,
-        note="the same with 8 that cost nothing",
-    ),
-    Entry(
         "eva, children",
         "uniform",
         stages=3,
@@ -232,7 +221,6 @@ FINDINGS = (
         joining="fresh",
         note="the same stages; as many new problems of the pool's own arms, in proportion, join it",
     ),
-    Entry("eva, no new prompts", "uniform", stages=3, note="the same stages; nothing joins"),
     Entry("uniform, groups of 4", "uniform", group=4, note="the control of `reinforce-ada`"),
     Entry(
         "arms alike",

@@ -58,14 +58,15 @@ class KnownRates(Measuring):
     source: ClassVar[str] = "a bound"
 
     worth: str = choice(default="live", of=tuple(WORTHS), doc="what the draw goes by")
-    arms_alike: bool = switch(default=False, doc="divide by the mean worth of the arm")
+    evened: bool = switch(default=False, doc="divide by the root of the mean worth of the arm")
 
     def _pick(self, request: Request) -> Picked:
         rows = np.setdiff1d(self.pool.active_everywhere, request.excluded)
         worth = WORTHS[self.worth](self._meter.exact(self.pool.ids[rows]), self.group_size)
-        if self.arms_alike:
+        if self.evened:
             arms = self.pool.arms[rows]
-            worth = worth / np.maximum(np.bincount(arms, worth) / np.maximum(np.bincount(arms), 1), _LEAST)[arms]
+            of_arm = np.bincount(arms, worth) / np.maximum(np.bincount(arms), 1)
+            worth = worth / np.sqrt(np.maximum(of_arm, _LEAST))[arms]
         drawn = rows[weighted_without_replacement(np.maximum(worth, _LEAST), request.n, self.generator)]
         return Picked(drawn, np.full(drawn.size, np.nan))
 

@@ -78,19 +78,20 @@ def test_known_rates_draw_what_may_be_live() -> None:
     assert sorted(known.ask(10).prompt_ids.tolist()) == list(range(0, 40, 4))
 
 
-def test_headroom_prefers_the_hard_and_arms_alike_forgets_how_much_an_arm_is_worth() -> None:
+def test_headroom_prefers_the_hard_and_evened_arms_count_by_the_root_of_their_worth() -> None:
     live, headroom = WORTHS["live"], WORTHS["headroom"]
     rates = np.array([0.2, 0.8])
     assert live(rates, 8)[0] == pytest.approx(live(rates, 8)[1])
     assert headroom(rates, 8)[0] == pytest.approx(4 * headroom(rates, 8)[1])
     pool = curri.PromptPool(range(200), ["rich"] * 100 + ["poor"] * 100)
     of_rich = []
-    for alike in (False, True):
-        known = KnownRates(pool, seed=0, arms_alike=alike)
+    for evened in (False, True):
+        known = KnownRates(pool, seed=0, worth="headroom", evened=evened)
         known.use(Rates({i: 0.5 if i < 100 else 0.01 for i in range(200)}))
         of_rich.append(sum(int((known.ask(10).prompt_ids < 100).sum()) for _ in range(40)) / 400)
-    assert of_rich[0] > 0.85
-    assert of_rich[1] == pytest.approx(0.5, abs=0.1)
+    rich, poor = headroom(np.array([0.5, 0.01]), 8)
+    assert of_rich[0] == pytest.approx(rich / (rich + poor), abs=0.05)
+    assert of_rich[1] == pytest.approx(rich**0.5 / (rich**0.5 + poor**0.5), abs=0.07)
 
 
 def test_the_filter_takes_the_nearest_of_its_candidates_and_asks_only_for_these() -> None:
