@@ -27,8 +27,8 @@ if TYPE_CHECKING:
     from curri.rollouts import AdaptiveCost
     from curri.store import PromptStore
 
-N, TOKENS, WARM_UP = 16, 4, 999
-"""Responses a prompt, tokens a response at most if not said, and the seed of the batch that is not counted."""
+N, TOKENS, WARM_UP, ADAPTIVE_SEED = 16, 4, 999, 7
+"""Responses a prompt, tokens of one at most, and seeds: of the batch that is not counted, and of elimination."""
 BUDGET = "≥ 0.9"
 
 
@@ -39,6 +39,7 @@ def main() -> int:
     parser.add_argument("--size", choices=tiny.SIZES, help="take a model of this size with random weights")
     parser.add_argument("--tokens", type=int, default=TOKENS, help="of a response at most")
     parser.add_argument("--dtype", default="float32", help="of the weights, such as bfloat16")
+    parser.add_argument("--prompts", type=int, default=len(tiny.SUMS), help="take the first ones only, to try it out")
     parser.add_argument("--repeats", type=int, default=12)
     arguments = parser.parse_args()
     os.environ.setdefault("VLLM_ENABLE_V1_MULTIPROCESSING", "0")
@@ -53,14 +54,17 @@ def main() -> int:
             model, api="completions", dtype=arguments.dtype, enforce_eager=True, max_model_len=arguments.tokens + 32
         )
         engine.check()
-        bench = _Bench(engine, Path(folder), arguments.tokens)
+        bench = _Bench(engine, Path(folder), arguments.tokens, arguments.prompts)
         row, cpu = bench.throughput(arguments.repeats)
-        size = N * len(tiny.SUMS)
+        size = N * len(bench.texts)
         print(f"Python {platform.python_version()}, vLLM {_version()}, {os.cpu_count()} cores, {_device()},", end=" ")
         print(f"{os.getloadavg()[0]:.1f} processes at work")
+        inside = os.environ["VLLM_ENABLE_V1_MULTIPROCESSING"] == "0"
+        print(f"vLLM's engine in {'this process' if inside else 'a process of its own'}", end="; ")
+        print(f"seeds 0 to {arguments.repeats - 1}, and {ADAPTIVE_SEED} for elimination")
         print(f"{size:,} rollouts: bare engine {size / np.median(row.base_ms) * 1e3:,.0f} rollouts/s", end=", ")
         print(f"through curri {size / np.median(row.ours_ms) * 1e3:,.0f} rollouts/s")
-        print(render([row, cpu]))
+        print(render([row, cpu] if inside else [row]))  # the other process's time is not known here
         print(bench.math())
         print(bench.value())
         for line in bench.adaptive():
@@ -85,14 +89,14 @@ def _device() -> str:
 
 
 class _Bench:
-    """An engine with its model loaded, a folder for stores, and the tokens of a response at most."""
+    """An engine with its model loaded, a folder for stores, the tokens of a response at most, and how many prompts."""
 
-    def __init__(self, engine: VLLMEngine, folder: Path, tokens: int = TOKENS) -> None:
+    def __init__(self, engine: VLLMEngine, folder: Path, tokens: int = TOKENS, prompts: int = len(tiny.SUMS)) -> None:
         self.engine = engine
         self.folder = folder
         self.tokens = tokens
-        self.texts = [f"{a}+{b}=" for a, b in tiny.SUMS]
-        self.answers = [str(a + b) for a, b in tiny.SUMS]
+        self.texts = [f"{a}+{b}=" for a, b in tiny.SUMS[:prompts]]
+        self.answers = [str(a + b) for a, b in tiny.SUMS[:prompts]]
 
     def store(self, name: str) -> PromptStore:
         """A new store with the sums."""
@@ -184,13 +188,13 @@ class _Bench:
                     self.engine,
                     verifier,
                     n=4,
-                    sampling=Sampling(max_tokens=self.tokens, seed=7),
+                    sampling=Sampling(max_tokens=self.tokens, seed=ADAPTIVE_SEED),
                     elimination=Elimination(round_size=4, max_rounds=4, exit=exit_),
                 )
                 cost: AdaptiveCost | None = report.adaptive
                 assert cost is not None
                 lines.append(_line(f"adaptive, {exit_}, 4 rounds of 4", cost.rollouts, cost.with_signal))
-            sampling = Sampling(max_tokens=self.tokens, seed=7)
+            sampling = Sampling(max_tokens=self.tokens, seed=ADAPTIVE_SEED)
             generate(store, self.engine, verifier, n=N, sampling=sampling)
             for fixed in (4, 8, 16):
                 with_signal = store.connection.rows(
@@ -207,8 +211,8 @@ def _both(action: Callable[[], object]) -> tuple[float, float]:
 
 
 def _line(case: str, rollouts: int, with_signal: int) -> str:
-    each = rollouts / max(with_signal, 1)
-    return f"{case:34} {rollouts:6,} rollouts, {with_signal:4} prompts with signal, {each:6.2f} rollouts each"
+    each = f"{rollouts / with_signal:.2f}" if with_signal else "no"
+    return f"{case:34} {rollouts:6,} rollouts, {with_signal:4} prompts with signal, {each:>6} rollouts each"
 
 
 if __name__ == "__main__":

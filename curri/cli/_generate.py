@@ -211,7 +211,7 @@ def generate(
             "--batch",
             min=1,
             help="Responses that may be asked for and not yet stored: what is lost at most.",
-            show_default="2048, or 64 times --concurrency",
+            show_default="4096, or 96 times --concurrency",
         ),
     ] = None,
     verify_timeout: Annotated[
@@ -230,12 +230,12 @@ def generate(
     """
     from curri.rollouts import ENGINES, VerifierPool
     from curri.rollouts import generate as run
-    from curri.rollouts.generation import BATCH
+    from curri.rollouts.generation import BATCH, PARTS
     from curri.types import Sampling
 
     if engine not in ENGINES:
         raise typer.BadParameter(f"--engine must be one of {', '.join(ENGINES)}; got {engine}")
-    most = batch or max(BATCH, 64 * (concurrency or 0))
+    most = batch or max(BATCH, 32 * PARTS * (concurrency or 0))
     given = {
         "url": url,
         "concurrency": concurrency,
@@ -249,7 +249,7 @@ def generate(
         "label": name,
         "weight_version": weight_version,
         "api": api,
-        "batch": max(most // 2, 1),
+        "batch": max(most // PARTS, 1),
     }
     sampling = Sampling(
         temperature=temperature,

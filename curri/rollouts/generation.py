@@ -40,8 +40,10 @@ if TYPE_CHECKING:
     from curri.store import PromptStore
     from curri.types import Answered, Bools, Engine, Generated, Ints, Prompt
 
-BATCH = 2048
+BATCH = 4096
 """Responses that may be asked for and not yet stored."""
+PARTS = 3
+"""Of a batch: what the engine works on, what has arrived, and what is being scored and written."""
 
 _BATCH_CHARACTERS = 1 << 26
 _BATCH_SECONDS = 10.0
@@ -183,9 +185,10 @@ def generate(
     """See to it that every prompt has n responses of a model, scored and stored.
 
     A response is known by prompt, model, weight version, sampling settings, verifier and sample number. Those that are
-    there are not generated again; those that were scored by another verifier, or by none, are scored anew. Half a batch
-    is scored and written while the engine works on the next half. Never are more than ``batch`` responses asked for
-    and not stored, so that is the most that a killed process loses, and the same call goes on from there. Response
+    there are not generated again; those that were scored by another verifier, or by none, are scored anew. A third of a
+    batch is scored and written while another arrives and the engine works on one more. Never are more than ``batch``
+    responses asked for and not stored, so that is the most that a killed process loses, and the same call goes on from
+    there. Response
     number i of a prompt is always drawn with the same seed, so that an engine which heeds seeds gives what it would
     have given without the interruption.
 
@@ -199,7 +202,7 @@ def generate(
         elimination: draw in rounds, and more only for prompts that are not decided yet.
         budget: tokens that may be generated at most. Where it runs short, prompts are taken in an order that depends
             on the seed alone; no response is begun that could exceed it.
-        batch: responses that may be asked for and not yet stored. An engine should work on half as many at a time.
+        batch: responses that may be asked for and not yet stored. An engine should work on a third of them at a time.
         progress: called as responses come in.
 
     Returns:
@@ -504,7 +507,7 @@ class _Generation:
         self._size += len(responses)
         self._characters += sum(len(response.text) for response in responses)
         late = time.monotonic() - self._flushed >= _BATCH_SECONDS
-        full = self._size + request.n > self._batch // 2  # another one like it would be too many
+        full = self._size + request.n > self._batch // PARTS  # another one like it would be too many
         if full or self._characters >= _BATCH_CHARACTERS or late:
             self._flush()
 

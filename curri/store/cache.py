@@ -194,10 +194,12 @@ class RolloutCache:
         """Store new responses with their scores, in one transaction."""
         now = _now()
         pairs = list(zip(responses, scores, strict=True))
+        table = self._store.rollouts
         with self._writing():
+            own = table.source_id(self.source)
             for source, mine in self._by_source(pairs):
-                self._store.rollouts.add(source, _table(mine, now))
-            self.count(generated=len(responses), tokens=sum(response.tokens or 0 for response in responses))
+                table.add_to(own if source is self.source else table.source_id(source), _table(mine, now))
+            self._count(own, generated=len(responses), tokens=sum(response.tokens or 0 for response in responses))
 
     def _by_source(
         self, pairs: Sequence[tuple[NewResponse, Score]]
@@ -255,13 +257,20 @@ class RolloutCache:
         if not any(more.values()):
             return
         with self._writing():
-            key = f"{COUNTERS}{self._store.rollouts.source_id(self.source)}"
-            found = self._connection.value("select value from meta where key = ?", [key])
-            counters: dict[str, int] = {} if found is None else json.loads(found)
-            for name, value in more.items():
-                counters[name] = counters.get(name, 0) + int(value)
-            self._connection.execute("delete from meta where key = ?", [key])
-            self._connection.execute("insert into meta values (?, ?)", [key, json.dumps(counters)])
+            self._count(self._store.rollouts.source_id(self.source), **more)
+
+    def _count(self, source_id: int, **more: int) -> None:
+        key = f"{COUNTERS}{source_id}"
+        found = self._connection.value("select value from meta where key = ?", [key])
+        counters: dict[str, int] = {} if found is None else json.loads(found)
+        for name, value in more.items():
+            counters[name] = counters.get(name, 0) + int(value)
+        write = (
+            "insert into meta (value, key) values (?, ?)"
+            if found is None
+            else "update meta set value = ? where key = ?"
+        )
+        self._connection.execute(write, [json.dumps(counters), key])
 
 
 def _is_unscored(connection: Connection, source_id: int) -> bool:

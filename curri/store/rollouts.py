@@ -83,9 +83,13 @@ class RolloutTable:
         Returns:
             how many were added.
         """
+        with self._connection.transaction():
+            return self.add_to(self.source_id(source), rows)
+
+    def add_to(self, source_id: int, rows: pa.Table) -> int:
+        """The same for a source that is known by its id."""
         cores = self._connection.all_cores() if rows.num_rows >= BULK else contextlib.nullcontext()
         with cores, self._connection.transaction():
-            source_id = self.source_id(source)
             new = self._new(source_id, rows)
             self.append(source_id, new)
         return int(new.num_rows)

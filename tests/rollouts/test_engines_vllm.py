@@ -14,6 +14,7 @@ import pytest
 
 from curri.errors import EngineError, InvalidParameter, MissingExtra
 from curri.rollouts import VLLMEngine
+from curri.rollouts.engines.vllm import _weight_version
 from curri.rollouts.engines.weights import fingerprint, hub_commit
 from curri.types import Prompt, Request, Sampling
 
@@ -22,29 +23,47 @@ if TYPE_CHECKING:
 
 
 class StandIn:
-    """Takes the place of ``vllm.LLM``; refuses prompts that say so."""
+    """Takes the place of ``vllm.LLM`` and its engine; refuses prompts that say so, and answers the latest one first."""
 
     made: list[dict[str, Any]]
-    calls: list[tuple[str, list[Any], list[Any], Any]]
+    calls: list[tuple[str, Any, Any, Any]]
+    given_up: list[str]
 
     def __init__(self, model: str, **options: Any) -> None:
         if options.get("dtype") == "bad":
             raise RuntimeError("no such dtype\nmore")
         type(self).made.append({"model": model, **options})
+        self.llm_engine = self
+        self.waiting: dict[str, tuple[str, Any]] = {}
 
-    def chat(self, messages: list[Any], sampling_params: list[Any], use_tqdm: bool, lora_request: Any) -> list[Any]:
-        return self._run("chat", messages, sampling_params, lora_request)
+    def enqueue_chat(self, messages: Any, sampling_params: Any, use_tqdm: bool, lora_request: Any) -> list[str]:
+        return self._add("chat", messages, sampling_params, lora_request)
 
-    def generate(self, prompts: list[Any], sampling_params: list[Any], use_tqdm: bool, lora_request: Any) -> list[Any]:
-        return self._run("generate", prompts, sampling_params, lora_request)
+    def enqueue(self, prompts: Any, sampling_params: Any, use_tqdm: bool, lora_request: Any) -> list[str]:
+        return self._add("generate", prompts, sampling_params, lora_request)
 
-    def _run(self, how: str, prompts: list[Any], params: list[Any], lora: Any) -> list[Any]:
-        type(self).calls.append((how, prompts, params, lora))
-        if any("too long" in str(prompt) for prompt in prompts):
+    def _add(self, how: str, prompt: Any, params: Any, lora: Any) -> list[str]:
+        type(self).calls.append((how, prompt, params, lora))
+        if "too long" in str(prompt):
             raise ValueError("The prompt is longer than the maximum model length")
-        if any("crash" in str(prompt) for prompt in prompts):
+        if "refuses all" in str(prompt):
+            raise RuntimeError("no room")
+        name = str(len(type(self).calls))
+        self.waiting[name] = (str(prompt), params)
+        return [f"{name}-0a1b2c3d"]
+
+    def step(self) -> list[Any]:
+        name, (prompt, params) = self.waiting.popitem()
+        if "crash" in prompt:
             raise RuntimeError("engine core died")
-        return [SimpleNamespace(outputs=[_output(param, i) for i in reversed(range(param.n))]) for param in params]
+        unfinished = [SimpleNamespace(request_id=other, finished=False) for other in self.waiting]
+        outputs = [_output(params, i) for i in reversed(range(params.n))]
+        return [*unfinished, SimpleNamespace(request_id=name, finished=True, outputs=outputs)]
+
+    def abort_request(self, names: list[str]) -> None:
+        type(self).given_up.extend(names)
+        for name in names:
+            del self.waiting[name]
 
 
 def _output(param: Any, index: int) -> Any:
@@ -62,7 +81,7 @@ def _output(param: Any, index: int) -> Any:
 @pytest.fixture
 def vllm(monkeypatch: pytest.MonkeyPatch) -> type[StandIn]:
     """A module in the place of vLLM."""
-    stand_in = type("LLM", (StandIn,), {"made": [], "calls": []})
+    stand_in = type("LLM", (StandIn,), {"made": [], "calls": [], "given_up": []})
     module, lora, request = ModuleType("vllm"), ModuleType("vllm.lora"), ModuleType("vllm.lora.request")
     for name, value in (("LLM", stand_in), ("SamplingParams", SimpleNamespace)):
         setattr(module, name, value)
@@ -93,10 +112,10 @@ def test_what_is_handed_over_and_what_comes_back(vllm: type[StandIn], model: Pat
                         logprobs=True)  # fmt: skip
     (found,) = engine.generate([Request(prompt(1), 3, 100)], sampling)
     assert vllm.made == [{"model": str(model), "tensor_parallel_size": 2, "max_model_len": 64}]
-    ((how, prompts, params, lora),) = vllm.calls
+    ((how, given, params, lora),) = vllm.calls
     assert (how, lora) == ("chat", None)
-    assert prompts == [[{"role": "system", "content": "brief"}, {"role": "user", "content": "hello"}]]
-    assert vars(params[0]) == {
+    assert given == [{"role": "system", "content": "brief"}, {"role": "user", "content": "hello"}]
+    assert vars(params) == {
         "n": 3, "seed": 100, "temperature": 0.5, "top_p": 0.9, "max_tokens": 9, "stop": ["x"], "logprobs": 0,
         "top_k": 3,
     }  # fmt: skip
@@ -114,10 +133,10 @@ def test_texts_as_they_are(vllm: type[StandIn], model: Path) -> None:
         (1, 1),
         (2, 0),
     ]
-    assert vllm.calls[0][:2] == ("generate", ["hello"])
+    assert [call[:2] for call in vllm.calls] == [("generate", "hello")]
 
 
-def test_a_batch_holds_so_many_responses_and_the_model_is_loaded_once(vllm: type[StandIn], model: Path) -> None:
+def test_it_always_has_a_batch_to_work_on_and_loads_the_model_once(vllm: type[StandIn], model: Path) -> None:
     taken = []
 
     def requests() -> Any:
@@ -126,23 +145,69 @@ def test_a_batch_holds_so_many_responses_and_the_model_is_loaded_once(vllm: type
             yield Request(prompt(i), 4, 0)
 
     stream = VLLMEngine(str(model), batch=8).generate(requests(), Sampling())
-    next(stream)
-    assert taken == [1, 2]
-    assert len(list(stream)) == 6
-    assert [len(call[1]) for call in vllm.calls] == [2, 2, 2, 1]
+    found = []
+    for last in (2, 3, 4):
+        found.append(next(stream).request.prompt.prompt_id)
+        assert taken == list(range(1, last + 1)), "one more for each that is answered"
+    found += [answered.request.prompt.prompt_id for answered in stream]
+    assert found == [2, 3, 4, 5, 6, 7, 1], "each with its own answer, in the order in which they are done"
     assert len(vllm.made) == 1
+
+
+def test_a_request_for_more_than_a_batch_is_asked_for_alone(vllm: type[StandIn], model: Path) -> None:
+    requests = [Request(prompt(i), 9, 0) for i in range(1, 4)]
+    found = list(VLLMEngine(str(model), batch=8).generate(requests, Sampling()))
+    assert [answered.request for answered in found] == requests
+
+
+def test_what_nobody_waits_for_is_given_up(vllm: type[StandIn], model: Path) -> None:
+    engine = VLLMEngine(str(model))
+    stream: Any = engine.generate([Request(prompt(i), 2, 0) for i in range(1, 5)], Sampling())
+    assert next(stream).request.prompt.prompt_id == 4
+    stream.close()
+    assert vllm.given_up == ["1", "2", "3"]
+    (again,) = engine.generate([Request(prompt(9), 1, 0)], Sampling())
+    assert (again.request.prompt.prompt_id, len(again.responses)) == (9, 1)
+
+
+def test_a_trouble_with_the_requests_leaves_nothing_behind(vllm: type[StandIn], model: Path) -> None:
+    def requests() -> Any:
+        yield Request(prompt(1), 1, 0)
+        raise KeyError("the store is full")
+
+    with pytest.raises(KeyError):
+        list(VLLMEngine(str(model)).generate(requests(), Sampling()))
+    assert vllm.given_up == ["1"]
 
 
 def test_one_prompt_that_is_refused_does_not_cost_the_others(vllm: type[StandIn], model: Path) -> None:
     requests = [Request(prompt(i, "too long" if i == 3 else "hello"), 1, 0) for i in range(1, 9)]
-    found = list(VLLMEngine(str(model)).generate(requests, Sampling()))
-    assert [len(answered.responses) for answered in found] == [1, 1, 0, 1, 1, 1, 1, 1]
-    assert found[2].failure == "ValueError: The prompt is longer than the maximum model length"
+    found = {a.request.prompt.prompt_id: a for a in VLLMEngine(str(model)).generate(requests, Sampling())}
+    assert [len(found[i].responses) for i in range(1, 9)] == [1, 1, 0, 1, 1, 1, 1, 1]
+    assert found[3].failure == "ValueError: The prompt is longer than the maximum model length"
 
 
-def test_an_engine_that_dies_is_an_error(vllm: type[StandIn], model: Path) -> None:
-    with pytest.raises(EngineError, match="vLLM failed: RuntimeError: engine core died"):
-        list(VLLMEngine(str(model)).generate([Request(prompt(1, "crash"), 1, 0)], Sampling()))
+@pytest.mark.parametrize(("text", "says"), [("crash", "engine core died"), ("refuses all", "no room")])
+def test_an_engine_that_dies_is_an_error(vllm: type[StandIn], model: Path, text: str, says: str) -> None:
+    with pytest.raises(EngineError, match=f"vLLM failed: RuntimeError: {says}"):
+        list(VLLMEngine(str(model)).generate([Request(prompt(1, text), 1, 0)], Sampling()))
+    assert vllm.given_up == []
+
+
+def test_a_vllm_that_is_too_old_is_told(vllm: type[StandIn], model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delattr(StandIn, "enqueue_chat")
+    monkeypatch.setattr(sys.modules["vllm"], "__version__", "0.15.0", raising=False)
+    with pytest.raises(MissingExtra, match=r"needs a vLLM with `LLM\.enqueue_chat`; got version 0\.15\.0"):
+        VLLMEngine(str(model)).check()
+
+
+@pytest.mark.parametrize(
+    ("spans", "version"),
+    [(None, None), ([], None), (["default"], None), (["s7"], "s7"), (["s7", "s8", "s7"], "s7+s8")],
+)
+def test_weights_that_somebody_has_named(vllm: type[StandIn], spans: list[str] | None, version: str | None) -> None:
+    named = None if spans is None else [SimpleNamespace(version=name) for name in spans]
+    assert _weight_version(named) == version
 
 
 def test_a_model_that_cannot_be_loaded_is_an_error(vllm: type[StandIn], model: Path) -> None:

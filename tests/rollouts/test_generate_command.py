@@ -337,9 +337,9 @@ def score(response, answer):
 def test_sigkill_at_the_worst_moment_loses_one_batch(
     curri: Command, folder: Path, server: Server, start: Callable[..., subprocess.Popen[str]]
 ) -> None:
-    """Half a batch is being scored, which does not end, and the other half has come and waits."""
+    """A third of a batch is being scored, which does not end, one has come and waits, and one is on its way."""
     (folder / "slow.py").write_text(SLOW)
-    batch, beyond = 32, threading.Event()
+    batch, beyond = 36, threading.Event()
     words = [word if word != "exact" else "python:slow.py:score" for word in over_http(server)]
     words += ["-n", "4", "--concurrency", "4", "--batch", str(batch)]
 
@@ -351,15 +351,17 @@ def test_sigkill_at_the_worst_moment_loses_one_batch(
     server.behaviour = count
     with start(*words) as process:
         try:
-            server.wait_for(batch)
+            server.wait_for(2 * batch // 3)
             assert not beyond.wait(1.0), "it asks for more than may be lost"
         finally:
             process.kill()
-    assert (server.completions, responses(folder)) == (batch, [])
+    lost = server.completions
+    assert 2 * batch // 3 <= lost <= batch  # how many are on their way depends on which came together
+    assert responses(folder) == []
     (folder / "open").touch()
     assert curri(*words)[0] == 0
     assert len(responses(folder)) == 4 * PROMPTS
-    assert server.completions == 4 * PROMPTS + batch
+    assert server.completions == 4 * PROMPTS + lost
 
 
 def test_ctrl_c_keeps_what_had_come(

@@ -330,7 +330,7 @@ def test_a_full_disk_ends_it_and_what_was_acknowledged_is_there(
     """DuckDB's own error in the middle of a transaction; a real full disk is in the tests of the command."""
     import duckdb
 
-    add, calls = store.rollouts.add, []
+    add, calls = store.rollouts.add_to, []
 
     def failing(*args: Any) -> int:
         calls.append(args)
@@ -338,9 +338,9 @@ def test_a_full_disk_ends_it_and_what_was_acknowledged_is_there(
             raise duckdb.IOException("Could not write file: No space left on device")
         return add(*args)
 
-    monkeypatch.setattr(store.rollouts, "add", failing)
+    monkeypatch.setattr(store.rollouts, "add_to", failing)
     with pytest.raises(WriteFailed, match="No space left on device"):
-        run(store, Counting(), n=4, batch=16)
+        run(store, Counting(), n=4, batch=24)
     monkeypatch.undo()
     assert len(rows(store)) == 16
     assert run(store, Counting(), n=4).generated == 64

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from operator import attrgetter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -51,6 +52,7 @@ _ONLY_SPEED = frozenset(
 """Options of ``LLM`` that have no influence on what is drawn, but for rounding, so they are no part of the key."""
 
 
+_INDEX = attrgetter("index")
 _UNNAMED = "default"
 """What vLLM calls weights that nobody has named."""
 
@@ -58,8 +60,8 @@ _UNNAMED = "default"
 class VLLMEngine:
     """Loads a model with ``vllm.LLM`` when the first response is wanted, and keeps it until ``close``.
 
-    Requests go to it ``batch`` responses at a time. Seeds of the n responses of a request follow one another, which is
-    what vLLM makes of one seed and n > 1.
+    It has ``batch`` responses to work on as long as there are requests: a new one is asked for when one is answered.
+    Seeds of the n responses of a request follow one another, which is what vLLM makes of one seed and n > 1.
 
     Args:
         model: a folder, or a name on the Hugging Face hub.
@@ -116,11 +118,14 @@ class VLLMEngine:
         """Load the model, if it is not loaded.
 
         Raises:
-            MissingExtra: vLLM is not installed.
+            MissingExtra: vLLM is not installed, or too old.
             EngineError: vLLM cannot load the model.
         """
         if self._llm is None:
             vllm = _vllm()
+            if not hasattr(vllm.LLM, "enqueue_chat"):
+                message = f"the engine `vllm` needs a vLLM with `LLM.enqueue_chat`; got version {vllm.__version__}"
+                raise MissingExtra(message, hint="pip install -U vllm, or use a server: --engine openai")
             try:
                 self._llm = vllm.LLM(model=self._place, **self._options, **self._lora_options())
             except Exception as error:
@@ -145,56 +150,84 @@ class VLLMEngine:
             core.shutdown()
 
     def generate(self, requests: Iterable[Request], sampling: Sampling) -> Iterator[Answered]:
-        """Answer requests, a batch at a time; see :class:`curri.types.Engine`.
+        """Answer requests, each when it is done; see :class:`curri.types.Engine`.
 
         Raises:
-            MissingExtra: vLLM is not installed.
+            MissingExtra: vLLM is not installed, or too old.
             EngineError: vLLM cannot load the model, or fails.
             InvalidInput: a system message where there is no chat.
         """
         check_api(self.api, sampling)
-        for part in _batches(requests, self.batch):
-            self.check()
-            fit = [request for request in part if self.api == "chat" or plain_text(request.prompt) is not None]
-            yield from (Answered(request, [], NO_TEXT) for request in part if request not in fit)
-            if fit:
-                yield from self._answered(fit, sampling)
-
-    def _answered(self, requests: Sequence[Request], sampling: Sampling) -> list[Answered]:
-        """Answers to a batch; where vLLM refuses it for the sake of one prompt, its halves are tried."""
+        coming = iter(requests)
+        asked: dict[str, Request] = {}
+        size = each = 0
         try:
-            outputs = self._run(requests, sampling)
-        except _refusals() as error:  # a prompt that is too long, a parameter that is none
-            if len(requests) == 1:
-                return [Answered(requests[0], [], _told(error))]
-            half = len(requests) // 2
-            return [*self._answered(requests[:half], sampling), *self._answered(requests[half:], sampling)]
-        except Exception as error:
-            raise EngineError(f"vLLM failed: {_told(error)}", hint="its own log above says more") from error
-        return [_answer(request, output) for request, output in zip(requests, outputs, strict=True)]
+            while True:
+                while (size == 0 or size + each <= self.batch) and (request := next(coming, None)) is not None:
+                    name, failure = self._ask(request, sampling)
+                    if failure:
+                        yield Answered(request, [], failure)
+                        continue
+                    asked[name] = request
+                    each = request.n
+                    size += each
+                if not asked:
+                    return
+                try:
+                    done = self._step()
+                except EngineError:
+                    asked.clear()  # it is lost, and nothing is left to be given up
+                    raise
+                for output in done:
+                    request = asked.pop(str(output.request_id))
+                    size -= request.n
+                    yield _answer(request, output)
+        finally:
+            if asked:
+                self._llm.llm_engine.abort_request(list(asked))
 
-    def _run(self, requests: Sequence[Request], sampling: Sampling) -> Sequence[Any]:
-        vllm = _vllm()
-        params = [
-            vllm.SamplingParams(
-                n=request.n,
-                seed=request.seed,
-                temperature=sampling.temperature,
-                top_p=sampling.top_p,
-                max_tokens=sampling.max_tokens,
-                stop=list(sampling.stop) or None,
-                logprobs=0 if sampling.logprobs else None,
-                **sampling.other,
-            )
-            for request in requests
-        ]
+    def _ask(self, request: Request, sampling: Sampling) -> tuple[str, str]:
+        """Have vLLM begin with a request; gives what vLLM calls it, or why it is refused."""
+        self.check()
+        if self.api == "completions" and plain_text(request.prompt) is None:
+            return "", NO_TEXT
+        try:
+            names = self._enqueue(request, sampling)
+        except _refusals() as error:  # a prompt that is too long, a parameter that is none
+            return "", _told(error)
+        except Exception as error:
+            raise self._failed(error) from error
+        return str(names[0]).partition("-")[0], ""  # what follows is vLLM's own, and not in its answers
+
+    def _enqueue(self, request: Request, sampling: Sampling) -> Sequence[Any]:
+        params = _vllm().SamplingParams(
+            n=request.n,
+            seed=request.seed,
+            temperature=sampling.temperature,
+            top_p=sampling.top_p,
+            max_tokens=sampling.max_tokens,
+            stop=list(sampling.stop) or None,
+            logprobs=0 if sampling.logprobs else None,
+            **sampling.other,
+        )
         how = {"sampling_params": params, "use_tqdm": False, "lora_request": self._lora_request()}
+        names: Sequence[Any]
         if self.api == "chat":
-            conversations = [messages(request.prompt, sampling.system) for request in requests]
-            outputs: Sequence[Any] = self._llm.chat(conversations, **how)
+            names = self._llm.enqueue_chat(messages(request.prompt, sampling.system), **how)
         else:
-            outputs = self._llm.generate([plain_text(request.prompt) for request in requests], **how)
-        return outputs
+            names = self._llm.enqueue(plain_text(request.prompt), **how)
+        return names
+
+    def _step(self) -> list[Any]:
+        """Wait for vLLM to go on; gives what is done."""
+        try:
+            return [output for output in self._llm.llm_engine.step() if output.finished]
+        except Exception as error:
+            raise self._failed(error) from error
+
+    @staticmethod
+    def _failed(error: Exception) -> EngineError:
+        return EngineError(f"vLLM failed: {_told(error)}", hint="its own log above says more")
 
     def _lora_request(self) -> Any:
         if self._lora is None:
@@ -204,22 +237,8 @@ class VLLMEngine:
         return LoRARequest(lora_name=self._lora.name, lora_int_id=1, lora_path=str(self._lora))
 
 
-def _batches(requests: Iterable[Request], responses: int) -> Iterator[list[Request]]:
-    """Requests in parts of at most so many responses, as far as they are of one size; none is taken ahead of time."""
-    part: list[Request] = []
-    size = 0
-    for request in requests:
-        part.append(request)
-        size += request.n
-        if size + request.n > responses:
-            yield part
-            part, size = [], 0
-    if part:
-        yield part
-
-
 def _answer(request: Request, output: Any) -> Answered:
-    found = sorted(output.outputs, key=lambda completion: int(completion.index))
+    found = sorted(output.outputs, key=_INDEX)
     missing = request.n - len(found)
     return Answered(
         request,
@@ -229,18 +248,25 @@ def _answer(request: Request, output: Any) -> Answered:
 
 
 def _generated(completion: Any) -> Generated:
-    token_ids = tuple(map(int, completion.token_ids))
-    spans = getattr(completion, "weight_versions", None) or ()
-    versions = dict.fromkeys([str(span.version) for span in spans if span.version != _UNNAMED])
+    token_ids = tuple(completion.token_ids)
+    finish = completion.finish_reason
     return Generated(
         text=completion.text,
         tokens=len(token_ids),
-        truncated=completion.finish_reason == "length",
-        finish=str(completion.finish_reason or ""),
+        truncated=finish == "length",
+        finish=finish or "",
         token_ids=token_ids,
         logprobs=_logprobs(completion.logprobs, token_ids),
-        weight_version="+".join(versions) or None,
+        weight_version=_weight_version(getattr(completion, "weight_versions", None)),
     )
+
+
+def _weight_version(spans: Any) -> str | None:
+    """Of the weights by their names, where somebody has named them."""
+    if not spans or (len(spans) == 1 and spans[0].version == _UNNAMED):
+        return None
+    versions = dict.fromkeys([str(span.version) for span in spans if span.version != _UNNAMED])
+    return "+".join(versions) or None
 
 
 def _logprobs(given: Any, token_ids: tuple[int, ...]) -> tuple[float, ...] | None:

