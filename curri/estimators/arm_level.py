@@ -28,21 +28,20 @@ class ArmLevels:
     """The logit of a prompt is its arm's level plus what is its own; a group tells of both.
 
     The level of an arm is how far its prompts have moved together since the start, believed N(L, P). It drifts with
-    every round, as fast and to where it did so far (:class:`curri.estimators.Drift`). A group that finds a prompt
-    believed N(L + m, P + v) elsewhere moves level and own part in proportion to their variances: with the surprise d,
-    whose variance is P + v + r, and the information i = 1 / (P + v + r) that the group had about the sum,
+    every round, as fast and to where it did so far (:class:`curri.estimators.Drift`). What a group says of a prompt
+    believed N(L + m, P + v) is as a sighting of the sum, off by a surprise d, with noise of variance r. Over the groups
+    of a round,
 
-        1/P ← 1/P + Σ 1/(v + r),    L ← L + λ with λ = P Σ d / (v + r)        over the arm's groups of a round
-        m ← m + v/(v + r + P) · (d − λ),    v ← v (r + P) / (v + r + P)
-
-    where P is that of after the groups from its second use on.
+        1/P' = 1/P + Σ 1/(v + r),    λ = P' Σ d / (v + r)              for each arm; its level is then N(L + λ, P')
+        m' = m + s (d − λ),    v' = s r + s² P',    s = v / (v + r)    for each prompt
 
     Args:
         arms: names of the arms.
         memory: arms and rounds after which what was learned of their drift has faded to 1/e.
 
     Source:
-        assumed-density filtering of a sum of two normal beliefs; partial pooling (Gelman & Hill 2007), in time.
+        the conditional normal distribution, for a sum of two; what parts and prompts have in common afterwards is left
+        out. Partial pooling (Gelman & Hill 2007), in time.
     """
 
     def __init__(self, arms: Sequence[str], *, memory: float) -> None:
@@ -87,11 +86,10 @@ class ArmLevels:
         self._learn_drift(
             np.unique(arms), LogitUpdate(level, spread, none), LogitUpdate(level + moved, narrow, none), now
         )
-        noise = noise + narrow[arms]
-        share = own.variance / (own.variance + noise)
+        share = own.variance * weight
         return LogitUpdate(
             mean=own.mean + share * (surprise - moved[arms]),
-            variance=np.maximum(share * noise, _LEAST),
+            variance=np.maximum(share * noise + np.square(share) * narrow[arms], _LEAST),
             log_evidence=after.log_evidence,
         )
 
