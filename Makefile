@@ -71,6 +71,9 @@ test-tinker: $(VENVTINKER)/.stamp-dev ## Roll out groups with the real tinker-co
 	@echo "==> Working with tinker-cookbook and verifiers, in an environment of its own."
 	@$(VENVTINKER)/bin/python -m pytest tests/integrations/test_tinker.py tests/integrations/test_prime_rl.py \
 	  tests/integrations/test_signatures.py $(ARGS)
+	@echo "==> Once more with tinker-cookbook 0.5.8."
+	@PYTHONPATH=$(VENVTINKER)/tinker-0.5.8 $(VENVTINKER)/bin/python -m pytest tests/integrations/test_tinker.py \
+	  tests/integrations/test_signatures.py $(ARGS)
 
 test-browser: $(VENV)/.stamp-dev ## Open the reports in a real browser (Chromium, headless)
 	@command -v chromium >/dev/null || command -v chromium-browser >/dev/null || command -v google-chrome >/dev/null || { \
@@ -193,26 +196,21 @@ $(VENVRAY)/.stamp-dev: $(VENVRAY)/.stamp-venv pyproject.toml constraints.txt
 	  || { echo "$$INSTALL_FAILED" >&2; exit 1; }
 	@touch $@
 
-# tinker-cookbook asks for a newer tml-renderers than there is on PyPI; its environments and rollouts need none. verifiers
-# has the types of prime-rl, which is not on PyPI.
-$(VENVTINKER)/.stamp-dev: $(VENVTINKER)/.stamp-venv pyproject.toml constraints.txt
+# Beside it, 0.5.8: the newest tinker-cookbook of which PyPI has all that it asks for, so the one that users get.
+$(VENVTINKER)/.stamp-dev: $(VENVTINKER)/.stamp-venv pyproject.toml constraints.txt tests/integrations/requirements-tinker.txt
 	@echo "==> Installing PyTorch, tinker-cookbook 0.6.1, verifiers 0.4.0 and curri into $(VENVTINKER) (first time: some minutes)."
 	@$(VENVTINKER)/bin/python -m pip install -qq -c constraints.txt $(TORCH) || { echo "$$INSTALL_FAILED" >&2; exit 1; }
-	@$(VENVTINKER)/bin/python -m pip install -qq --no-deps "tinker-cookbook==0.6.1" || { echo "$$INSTALL_FAILED" >&2; exit 1; }
-	@$(VENVTINKER)/bin/python -m pip install -qq -c constraints.txt "tinker==0.38.0" chz cloudpickle termcolor transformers datasets \
-	  safetensors tiktoken blobfile pillow -e ".[test,torch]" || { echo "$$INSTALL_FAILED" >&2; exit 1; }
-	@$(VENVTINKER)/bin/python -m pip install -qq "verifiers==0.4.0" "numpy==$$(sed -n 's/^numpy==//p' constraints.txt)" \
+	@$(VENVTINKER)/bin/python -m pip install -qq --no-deps -r tests/integrations/requirements-tinker.txt -e . \
+	  || { echo "$$INSTALL_FAILED" >&2; exit 1; }
+	@$(VENVTINKER)/bin/python -m pip install -qq --no-deps --upgrade --target $(VENVTINKER)/tinker-0.5.8 "tinker-cookbook==0.5.8" \
 	  || { echo "$$INSTALL_FAILED" >&2; exit 1; }
 	@touch $@
 
-# verl wants older transformers and antlr4 than constraints.txt has, and pip tries every accelerate there is when it is
-# told of verl too. So verl comes without what it names, and what its V1 trainers import is named here.
-$(VENVVERL)/.stamp-dev: $(VENVVERL)/.stamp-venv pyproject.toml constraints.txt
+# verl wants older transformers and antlr4 than constraints.txt has, and pip searches long when it is told of verl: so all
+# versions stand in a file of their own.
+$(VENVVERL)/.stamp-dev: $(VENVVERL)/.stamp-venv pyproject.toml constraints.txt tests/trainers/verl/requirements.txt
 	@echo "==> Installing PyTorch, verl 0.9.1 and curri into $(VENVVERL) (first time: some minutes, 2 GB)."
 	@$(VENVVERL)/bin/python -m pip install -qq -c constraints.txt $(TORCH) || { echo "$$INSTALL_FAILED" >&2; exit 1; }
-	@grep -E '^(torch|numpy|duckdb|polars.*|pyarrow|pytest.*|hypothesis|reasoning_gym)==' constraints.txt > $(VENVVERL)/constraints.txt
-	@$(VENVVERL)/bin/python -m pip install -qq -c $(VENVVERL)/constraints.txt "transformers==5.10.4" "tensordict==0.10.0" \
-	  "TransferQueue==0.1.11" "torchdata==0.11.0" "ray==2.60.0" "hydra-core==1.3.2" datasets peft pillow cachetools uvicorn \
-	  fastapi codetiming pandas -e ".[test,ray]" || { echo "$$INSTALL_FAILED" >&2; exit 1; }
-	@$(VENVVERL)/bin/python -m pip install -qq --no-deps "verl==0.9.1" || { echo "$$INSTALL_FAILED" >&2; exit 1; }
+	@$(VENVVERL)/bin/python -m pip install -qq --no-deps -r tests/trainers/verl/requirements.txt -e . \
+	  || { echo "$$INSTALL_FAILED" >&2; exit 1; }
 	@touch $@

@@ -19,13 +19,13 @@ from collections import deque
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from curri.errors import InvalidParameter, InvalidRollouts, StateMismatch
+from curri.errors import InvalidParameter, InvalidRollouts, MissingExtra, StateMismatch
 from curri.integrations.groups import Groups
 from curri.scheduler import Scheduler
 from curri.store import open_store
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Awaitable, Callable, Iterable, Sequence
 
     from curri.integrations.groups import Group
 
@@ -165,6 +165,10 @@ class CurriculumDataSource:
             self._after[self._rollout] = self._state()  # slime may save it while the next rollout is under way
             self._after.pop(self._rollout - _ROLLOUTS_KEPT, None)
 
+    def failed(self, group: Sequence[Any]) -> None:
+        """Settle a group whose generation raised, where slime goes on without it."""
+        self.groups.resolve([self._id_of(group)], "lost", "its generation raised")
+
     def _tell(self, named: Sequence[tuple[Any, list[Any]]], *, trained: bool) -> None:
         scored = [(name, sample) for name, group in named for sample in group if self._is_scored(sample)]
         if scored:
@@ -278,12 +282,47 @@ def note_trained(args: Any, data: Iterable[Sequence[Any]]) -> None:  # noqa: ARG
 
 
 def generate_rollout_fully_async(args: Any, rollout_id: int, data_source: Any, evaluation: bool = False) -> Any:  # noqa: FBT001, FBT002  as slime calls it
-    """What ``--rollout-function-path`` names in place of slime's own of this name, which tells nobody the rewards."""
-    from slime.rollout.fully_async_rollout import generate_rollout_fully_async as generate
+    """What ``--rollout-function-path`` names in place of slime's own of this name, which tells nobody the rewards.
 
-    groups = generate(args, rollout_id, data_source, evaluation=evaluation)
+    Raises:
+        MissingExtra: a slime that makes its groups in another way, so that failed ones would stay in flight.
+    """
+    from slime.rollout import fully_async_rollout
+
+    _hear_failures(fully_async_rollout, data_source)
+    groups = fully_async_rollout.generate_rollout_fully_async(args, rollout_id, data_source, evaluation=evaluation)
     data_source.hear(groups, others_broken_off=False)
     return groups
+
+
+def _hear_failures(module: Any, source: CurriculumDataSource) -> None:
+    """Settle groups whose generation raises, which slime's loop logs and forgets; it has no hook for them."""
+    generate = getattr(module, "generate_and_rm_group", None)
+    if generate is None:
+        raise MissingExtra(
+            "this slime is not the one that the curriculum was written for: its fully asynchronous rollout does not "
+            "call generate_and_rm_group",
+            hint="docs/trainers/slime.md names the commit",
+        )
+    if not isinstance(generate, _Generate):
+        module.generate_and_rm_group = generate = _Generate(generate)
+    generate.source = source
+
+
+class _Generate:
+    """slime's ``generate_and_rm_group``, whose failures are heard."""
+
+    source: CurriculumDataSource
+
+    def __init__(self, generate: Callable[..., Awaitable[Any]]) -> None:
+        self.generate = generate
+
+    async def __call__(self, args: Any, group: list[Any], *rest: Any, **settings: Any) -> Any:
+        try:
+            return await self.generate(args, group, *rest, **settings)
+        except Exception:
+            self.source.failed(group)
+            raise
 
 
 def _is_noted(group: Sequence[Any]) -> bool:

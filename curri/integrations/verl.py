@@ -11,11 +11,13 @@ stale that is::
     trainer.checkpoint_callback_class=curri.integrations.verl.CurriculumCheckpoint
 
 The scheduler lives in the process of the trainer, which also has the replay buffer: reward workers and agent loops
-hand everything over through TransferQueue. Tested with verl 0.9.1.
+hand everything over through TransferQueue. verl's own methods that are overridden here are not public: a verl whose
+methods are others is refused when the trainer is built.
 """
 
 from __future__ import annotations
 
+import inspect
 import json
 import uuid
 from collections import defaultdict
@@ -24,15 +26,16 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import transfer_queue as tq
+import verl
 from omegaconf import OmegaConf
 from verl.trainer.ppo.checkpoint_callback import CheckpointCallback
 from verl.trainer.ppo.v1.replay_buffer import ReplayBuffer, ReplayBufferAsync
 from verl.utils import tensordict_utils
 from verl.utils.dataset.rl_dataset import collate_fn
 
-from curri.errors import InvalidParameter, InvalidRollouts, StateMismatch
+from curri.errors import InvalidParameter, InvalidRollouts, MissingExtra, StateMismatch
 from curri.integrations.groups import Groups
-from curri.integrations.verl_plugin import CurriculumTrainer
+from curri.integrations.verl_plugin import TRAINERS, CurriculumTrainer, registry
 from curri.scheduler import Scheduler
 from curri.store import open_store
 
@@ -45,6 +48,9 @@ __all__ = ["CurriculumCheckpoint", "CurriculumReplayBuffer", "CurriculumReplayBu
 
 STATE_FILE = "curri.json"
 TRAIN = "train"
+TESTED = "0.9.1"
+_HEARS = ("sample", "_evict_terminal_groups", "_clear_groups", "_materialize_batch")
+_PICKS = ("_init_dataloader", "_next_train_batch", "_load_checkpoint")
 
 
 class _Settings(NamedTuple):
@@ -155,7 +161,9 @@ class _Curriculum:
 
     def save(self, folder: Path) -> None:
         """Write where the run stands beside a checkpoint of the model."""
-        (folder / STATE_FILE).write_text(json.dumps(self.groups.state()), encoding="utf-8")
+        draft = folder / f"{STATE_FILE}.part"
+        draft.write_text(json.dumps(self.groups.state()), encoding="utf-8")
+        draft.replace(folder / STATE_FILE)
 
     def restore(self, step: int) -> None:
         """Go back to the checkpoint that the trainer has loaded.
@@ -391,9 +399,12 @@ def replay_buffer(
 
     Raises:
         InvalidParameter: wrong ``sampler_kwargs``, or a trainer that would not ask the curriculum.
+        MissingExtra: a verl whose own methods are not those that this overrides.
     """
     trainer = getattr(refill_fn, "__self__", None)
     if not isinstance(trainer, CurriculumTrainer):
+        if not registry():
+            raise _changed([f"{TRAINERS}.trainer_base has no TRAINER_REGISTRY"])
         raise InvalidParameter(
             f"the trainer ({type(trainer).__name__}) would not ask the curriculum: curri's plug-in of verl is not "
             "loaded, or this is a class of your own",
@@ -401,8 +412,44 @@ def replay_buffer(
             "curri.integrations.verl_plugin.CurriculumTrainer before its base class",
         )
     kind = CurriculumReplayBuffer if trainer_mode == "sync" else CurriculumReplayBufferAsync
+    _refuse_changed(kind.__bases__[1], type(trainer))
     own = {**kwargs, **_filters(trainer)}
     return kind(trainer_mode=trainer_mode, sampler_kwargs=sampler_kwargs, refill_fn=refill_fn, **own)
+
+
+def _refuse_changed(buffer: type, trainer: type[CurriculumTrainer]) -> None:
+    """Refuse a verl that would not call what is overridden here: it would pick or tell nothing, without a word.
+
+    Raises:
+        MissingExtra: a method is gone, or takes other arguments.
+    """
+    upstream = super(CurriculumTrainer, trainer)
+    expected: list[tuple[str, Any, str, str]] = [
+        *((buffer.__name__, buffer, name, _takes(getattr(_Hearing, name))) for name in _HEARS),
+        *((trainer.__name__, upstream, name, _takes(getattr(CurriculumTrainer, name))) for name in _PICKS),
+        (trainer.__name__, upstream, "_resolve_filter_groups_metric", "self"),
+        (CheckpointCallback.__name__, CheckpointCallback, "on_save", _takes(CurriculumCheckpoint.on_save)),
+    ]
+    wrong = []
+    for owner, theirs, name, parameters in expected:
+        found = getattr(theirs, name, None)
+        if found is None:
+            wrong.append(f"{owner} has no {name}")
+        elif _takes(found) != parameters:
+            wrong.append(f"{owner}.{name} takes ({_takes(found)}), not ({parameters})")
+    if wrong:
+        raise _changed(wrong)
+
+
+def _changed(wrong: Iterable[str]) -> MissingExtra:
+    return MissingExtra(
+        f"a curriculum cannot work with verl {verl.__version__}: {'; '.join(wrong)} (tested: verl {TESTED})",
+        hint=f'pip install --no-deps "verl=={TESTED}", or a newer curri that knows this verl',
+    )
+
+
+def _takes(function: Any) -> str:
+    return ", ".join(inspect.signature(function).parameters)
 
 
 def _filters(trainer: Any) -> dict[str, Any]:

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from importlib.machinery import ModuleSpec
     from types import ModuleType
 
-__all__ = ["CurriculumTrainer", "register"]
+__all__ = ["CurriculumTrainer", "register", "registry"]
 
 TRAINERS = "verl.trainer.ppo.v1"
 
@@ -51,7 +51,13 @@ class CurriculumTrainer:
         return getattr(self.replay_buffer, "curriculum", None)
 
 
-def register(registry: MutableMapping[str, type]) -> None:
+def registry() -> MutableMapping[str, type]:
+    """Trainers of verl by their mode; none in a verl that has no such registry."""
+    found: MutableMapping[str, type] = getattr(sys.modules.get(f"{TRAINERS}.trainer_base"), "TRAINER_REGISTRY", {})
+    return found
+
+
+def register(trainers: MutableMapping[str, type]) -> None:
     """Give every trainer of verl's registry the three methods.
 
     >>> trainers = {"sync": object}
@@ -60,10 +66,10 @@ def register(registry: MutableMapping[str, type]) -> None:
     >>> trainers["sync"].__bases__
     (<class 'curri.integrations.verl_plugin.CurriculumTrainer'>, <class 'object'>)
     """
-    for name, trainer in registry.items():
+    for name, trainer in trainers.items():
         if not issubclass(trainer, CurriculumTrainer):
             own = {"__module__": trainer.__module__, "__doc__": trainer.__doc__}
-            registry[name] = type(trainer.__name__, (CurriculumTrainer, trainer), own)
+            trainers[name] = type(trainer.__name__, (CurriculumTrainer, trainer), own)
 
 
 class _WhenImported(MetaPathFinder):
@@ -79,7 +85,7 @@ class _WhenImported(MetaPathFinder):
 
             def exec_module(module: ModuleType) -> None:
                 execute(module)
-                register(sys.modules[f"{TRAINERS}.trainer_base"].TRAINER_REGISTRY)
+                register(registry())
 
             spec.loader.exec_module = exec_module  # type: ignore[method-assign]
         return spec
@@ -87,7 +93,7 @@ class _WhenImported(MetaPathFinder):
 
 def _install() -> None:
     if TRAINERS in sys.modules:
-        register(sys.modules[f"{TRAINERS}.trainer_base"].TRAINER_REGISTRY)
+        register(registry())
     elif not any(isinstance(finder, _WhenImported) for finder in sys.meta_path):
         sys.meta_path.insert(0, _WhenImported())
 

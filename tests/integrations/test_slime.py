@@ -11,7 +11,7 @@ import pytest
 pytest.importorskip("torch")
 
 import curri
-from curri.errors import InvalidData, InvalidParameter, InvalidRollouts, PoolExhausted, StateMismatch
+from curri.errors import InvalidData, InvalidParameter, InvalidRollouts, MissingExtra, PoolExhausted, StateMismatch
 from curri.integrations import slime as module
 from curri.integrations.slime import CurriculumDataSource, generate_rollout_fully_async, hear, note_trained
 from curri.store import NewPrompt
@@ -355,6 +355,33 @@ def test_a_rollout_that_never_ends_is_heard_through_its_function(start: Callable
     events = {prompt: event for prompt, event, _ in ledger(source)}
     assert events == dict.fromkeys(ids_of(groups), "trained")
     assert ids_of(ahead) == [group.prompt_id for group in source.groups.out()]  # still under way, not lost
+
+
+def test_a_group_whose_generation_raises_is_lost_at_once(start: Callable[..., Source]) -> None:
+    if REAL:
+        pytest.skip("slime's own generates for real")
+    source = start()
+    (waiting,) = source.get_samples(1)
+    first = [group[0].metadata["prompt_id"] for group in source.get_samples(1)]
+    source.add_samples([waiting])
+    source.args.failing = ids_of([waiting])
+    for number in range(2):  # the second rollout finds the first one's wrapper in place
+        groups = generate_rollout_fully_async(source.args, number, source)
+        assert len(groups) == BATCH
+    assert [entry for entry in ledger(source) if entry[1] == "lost"] == [
+        (source.args.failing[0], "lost", "its generation raised")
+    ]
+    assert ids_of([waiting]) != first
+    assert [group.prompt_id for group in source.groups.out()] == first
+
+
+def test_a_slime_that_generates_otherwise_is_refused(
+    start: Callable[..., Source], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source = start()
+    monkeypatch.delattr("slime.rollout.fully_async_rollout.generate_and_rm_group")
+    with pytest.raises(MissingExtra, match="does not call generate_and_rm_group"):
+        generate_rollout_fully_async(source.args, 0, source)
 
 
 # ---- saving ----------------------------------------------------------------------------------------------------------

@@ -51,7 +51,7 @@ async def generate(args: Any, sample: Any, sampling_params: Any) -> Any:
 
     prompt = sample.metadata["prompt_id"]
     if prompt % 2 and sample.status.value != "aborted":
-        for _ in range(300):
+        for _ in range(1000):
             if GenerateState(args).aborted:
                 sample.status = type(sample.status).ABORTED
                 return sample
@@ -59,6 +59,13 @@ async def generate(args: Any, sample: Any, sampling_params: Any) -> Any:
     sample.response, sample.response_length, sample.tokens = "x", 3, [1, 2, 3]
     sample.status = type(sample.status).COMPLETED
     return sample
+
+
+async def generate_even(args: Any, sample: Any, sampling_params: Any) -> Any:
+    """Odd prompts raise."""
+    if sample.metadata["prompt_id"] % 2:
+        raise ValueError("no answer")
+    return await generate(args, sample, sampling_params)
 
 
 async def reward(args: Any, sample: Any) -> float:
@@ -165,4 +172,26 @@ def test_slimes_own_rollout_is_picked_for_and_heard_of(args: Any, partial: bool)
     assert source.scheduler.metrics()["scheduler/groups_told"] == len(trained) + sum(
         event == "dropped" for each in events.values() for event, _ in each
     )
+    source.scheduler.store.close()
+
+
+def test_a_group_that_raises_in_slimes_own_fully_asynchronous_rollout_is_lost(args: Any) -> None:
+    from slime.rollout import fully_async_rollout
+
+    from curri.integrations.slime import CurriculumDataSource, generate_rollout_fully_async
+
+    args.custom_generate_function_path = f"{__name__}.generate_even"
+    args.sglang_server_concurrency = BATCH
+    source = CurriculumDataSource(args)
+    source.load(-1)
+    groups = generate_rollout_fully_async(args, 0, source)
+    fully_async_rollout._stop_global_worker()
+    events = settled(source)
+    odd = {prompt for prompt in events if prompt % 2}
+    assert odd
+    assert all(events[prompt] == [("lost", "its generation raised")] for prompt in odd)
+    assert {prompt for prompt, each in events.items() if each == [("trained", None)]} == {
+        group[0].metadata["prompt_id"] for group in groups
+    }
+    assert not [group for group in source.groups.out() if group.prompt_id % 2]
     source.scheduler.store.close()

@@ -7,6 +7,8 @@ where it is not. Where a package is installed, the adapters are tested on it.
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import dataclasses
 import enum
 import importlib
@@ -146,12 +148,23 @@ class RolloutDataSource:
         self.dataset = types.SimpleNamespace(samples=samples) if args.rows else None
 
 
+async def generate_and_rm_group(args: Any, group: Any, sampling_params: Any, evaluation: bool = False) -> Any:
+    """Scores each sample, or raises for the prompts of ``args.failing``."""
+    for sample in group:
+        if sample.metadata["prompt_id"] in getattr(args, "failing", ()):
+            raise ValueError("no answer")
+        sample.reward, sample.status = 1.0, Sample.Status.COMPLETED
+    return group
+
+
 def generate_rollout_fully_async(args: Any, rollout_id: int, data_buffer: Any, evaluation: bool = False) -> Any:
-    """Finishes as many groups as a batch needs, one by one."""
-    groups = [group for _ in range(args.rollout_batch_size) for group in data_buffer.get_samples(1)]
-    for group in groups:
-        for sample in group:
-            sample.reward, sample.status = float(rollout_id), Sample.Status.COMPLETED
+    """Finishes as many groups as a batch needs, one by one; forgets those that raise."""
+    generate: Any = sys.modules["slime.rollout.fully_async_rollout"].generate_and_rm_group
+    groups: list[Any] = []
+    while len(groups) < args.rollout_batch_size:
+        (group,) = data_buffer.get_samples(1)
+        with contextlib.suppress(ValueError):
+            groups.append(asyncio.run(generate(args, group, sampling_params={}, evaluation=evaluation)))
     return groups
 
 
@@ -296,7 +309,7 @@ class RLDataset(ABC):
 MODULES: dict[str, dict[str, Sequence[Any]]] = {
     "slime": {
         "slime.rollout.data_source": [DataSource, RolloutDataSource],
-        "slime.rollout.fully_async_rollout": [generate_rollout_fully_async],
+        "slime.rollout.fully_async_rollout": [generate_and_rm_group, generate_rollout_fully_async],
         "slime.utils.types": [Sample],
     },
     "prime_rl": {

@@ -19,7 +19,7 @@ os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
 os.environ["RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO"] = "0"
 os.environ["RAY_worker_niceness"] = "0"  # noqa: SIM112  Ray's own spelling; by default Ray's processes wait for everything else on the machine
 os.environ["HF_HUB_OFFLINE"] = "1"
-ROOT = Path(__file__).resolve().parents[3]
+os.environ["PYTHONPATH"] = os.pathsep.join([str(Path(__file__).resolve().parents[3]), os.environ.get("PYTHONPATH", "")])
 
 if find_spec("verl"):
     with warnings.catch_warnings():
@@ -33,7 +33,6 @@ def queue() -> Iterator[None]:
     import transfer_queue as tq
     from omegaconf import OmegaConf
 
-    os.environ["PYTHONPATH"] = os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])
     ray.init(num_cpus=8, include_dashboard=False, log_to_driver=False, configure_logging=False)
     storage = {"storage_backend": "SimpleStorage", "SimpleStorage": {"num_data_storage_units": 1}}
     tq.init(OmegaConf.create({"backend": storage}))

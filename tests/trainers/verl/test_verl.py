@@ -2,25 +2,31 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 import subprocess
 import sys
 from collections import Counter, defaultdict
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 import transfer_queue as tq
-from verl.trainer.ppo.v1 import get_trainer_cls
+import verl
+from verl.trainer.ppo.checkpoint_callback import CheckpointCallback
+from verl.trainer.ppo.v1 import get_trainer_cls, trainer_base
+from verl.trainer.ppo.v1.replay_buffer import ReplayBuffer
+from verl.trainer.ppo.v1.trainer_base import PPOTrainer
 from verl.trainer.ppo.v1.trainer_sync import PPOTrainerSync
 
 import curri
-from curri.errors import InvalidData, InvalidParameter, InvalidRollouts, StateMismatch, UnknownPrompt
+from curri.errors import InvalidData, InvalidParameter, InvalidRollouts, MissingExtra, StateMismatch, UnknownPrompt
+from curri.integrations.verl_plugin import register, registry
 from curri.store import NewPrompt
 from tests.trainers.verl import tiny
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
-    from pathlib import Path
 
 N = 40
 
@@ -199,6 +205,43 @@ def test_settings_that_cannot_work_are_refused(start: Callable[..., Any], config
         PPOTrainerSync(config=configured())  # as it is without the plug-in
 
 
+RELIED_ON = [
+    (ReplayBuffer, "sample"),
+    (ReplayBuffer, "_evict_terminal_groups"),
+    (ReplayBuffer, "_clear_groups"),
+    (ReplayBuffer, "_materialize_batch"),
+    (PPOTrainer, "_init_dataloader"),
+    (PPOTrainer, "_next_train_batch"),
+    (PPOTrainer, "_load_checkpoint"),
+    (PPOTrainer, "_resolve_filter_groups_metric"),
+    (CheckpointCallback, "on_save"),
+]
+
+
+@pytest.mark.parametrize(("owner", "name"), RELIED_ON, ids=[name for _, name in RELIED_ON])
+def test_a_verl_with_other_methods_is_refused(
+    configured: Callable[..., Any], monkeypatch: pytest.MonkeyPatch, owner: type, name: str
+) -> None:
+    """What is overridden under a name that verl no longer calls would pick or hear nothing, without a word."""
+    config, original = configured(), getattr(owner, name)
+    prefix = f"a curriculum cannot work with verl {verl.__version__}: "
+    monkeypatch.setattr(owner, name, lambda self, *, partition: original)
+    with pytest.raises(MissingExtra, match=rf"{prefix}\w+\.{name} takes \(self, partition\), not \(self"), tiny.quiet():
+        get_trainer_cls("sync")(config=config)
+    monkeypatch.delattr(owner, name)
+    with pytest.raises(MissingExtra, match=rf"{prefix}\w+ has no {name} \(tested: verl 0\.9\.1\)"), tiny.quiet():
+        get_trainer_cls("sync")(config=config)
+
+
+def test_a_verl_without_its_list_of_trainers_is_refused(
+    configured: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delattr(trainer_base, "TRAINER_REGISTRY")
+    register(registry())  # what the plug-in does: trainings without a curriculum must go on
+    with pytest.raises(MissingExtra, match="has no TRAINER_REGISTRY"), tiny.quiet():
+        PPOTrainerSync(config=configured())
+
+
 def test_trainers_without_a_curriculum_are_as_before(configured: Callable[..., Any]) -> None:
     off = {
         "trainer__v1__sampler__custom_sampler__path": None, "trainer__v1__sampler__custom_sampler__name": None,
@@ -301,32 +344,43 @@ def test_a_checkpoint_needs_the_buffer(configured: Callable[..., Any], tmp_path:
         trainer.checkpoint_callback.on_save(trainer=trainer, global_step=1, checkpoint_dir=str(tmp_path))
 
 
-@pytest.mark.parametrize("mode", ["sync", "colocate_async"])
-def test_a_whole_training(configured: Callable[..., Any], tmp_path: Path, mode: str) -> None:
-    """verl's own loop, agent loops and reward workers; only the model and the engine are stand-ins."""
-    (tmp_path / "reward.py").write_text(tiny.REWARD)
+# ---- whole trainings, in processes of their own ----------------------------------------------------------------------
 
-    def train(steps: int) -> Any:
-        return tiny.fit(
-            configured(
-                trainer__v1__trainer_mode=mode,
-                trainer__total_training_steps=steps,
-                trainer__v1__sampler__sampler_kwargs__solved="acc",
-                reward__custom_reward_function__path=str(tmp_path / "reward.py"),
-                reward__num_workers=1,
-                actor_rollout_ref__rollout__agent__num_workers=1,
-                actor_rollout_ref__rollout__prompt_length=32,
-                actor_rollout_ref__rollout__response_length=8,
-                actor_rollout_ref__rollout__calculate_log_probs=True,
-                algorithm__rollout_correction__bypass_mode=True,
-            )
-        )
 
-    for steps in (2, 4):  # the second time it goes on from the checkpoint of step 2
-        trainer = train(steps)
-        assert fates(trainer) == {("trained", None): 4 * steps}
-        store = tiny.scheduler_of(trainer).store
-        (outcomes,) = store.connection.rows("select count(*), min(reward), max(reward), sum(solved) from rollouts")
-        assert (int(outcomes[0]), float(outcomes[1]), float(outcomes[2])) == (8 * steps, -1.0, 2.0)
-        assert 0 < float(outcomes[3]) < 8 * steps
-        tiny.stop(trainer)
+def played(folder: Path, mode: str, steps: int, die_at: int = 0) -> list[list[str]]:
+    """What the weights learned from, update by update: prompt and round of each group."""
+    told = folder / "learned.jsonl"
+    told.unlink(missing_ok=True)
+    program = [sys.executable, "-W", "ignore", str(Path(__file__).with_name("player.py")), str(folder), mode]
+    done = subprocess.run(
+        [*program, "--steps", str(steps), "--die-at", str(die_at)],
+        capture_output=True, text=True, timeout=300, check=False,
+    )  # fmt: skip
+    assert done.returncode == (-9 if die_at else 0), done.stderr[-3000:]
+    return [json.loads(line) for line in told.read_text().splitlines()]
+
+
+@pytest.mark.parametrize("mode", ["sync", "colocate_async", "separate_async"])
+def test_a_training_that_was_killed_repeats_and_loses_nothing(path: Path, model: Path, mode: str) -> None:
+    """verl's own loop, agent loops and reward workers; SIGKILL in the fourth step, the checkpoint is of the second."""
+    folder = path.parent
+    shutil.copytree(model, folder / "model")
+    tiny.write_rows(folder / "rows.parquet", [{"index": i + 1} for i in range(N)])
+    updates = 2 if mode == "separate_async" else 1  # of each step
+    died = played(folder, mode, 5, die_at=4 * updates)
+    again = played(folder, mode, 5)
+    kept, gone = died[: 2 * updates], died[2 * updates :]
+    assert (len(kept), len(gone), len(again)) == (2 * updates, 2 * updates, 3 * updates)
+    learned = [place for update in [*kept, *again] for place in update]
+    assert len(learned) == len(set(learned)) == 4 * 5
+    assert {place for update in gone for place in update} <= set(learned)
+    if mode == "sync":
+        assert again[: len(gone)] == gone, "what the lost weights learned from comes again, as it was picked"
+    with curri.open_store(path) as store:
+        rows = store.connection.rows("select event, reason, prompt_id, round from ledger where event <> 'issued'")
+        assert {f"{prompt}-{number}" for event, _, prompt, number in rows if event == "trained"} == set(learned)
+        assert {(event, reason) for event, reason, _, _ in rows} - {("told", None)} == {("trained", None)}
+        outcomes = store.connection.rows("select distinct prompt_id % 3 = 1, reward, solved from rollouts order by 1")
+        assert [(bool(wrong), float(reward), float(solved)) for wrong, reward, solved in outcomes] == [
+            (False, 2.0, 1.0), (True, -1.0, 0.0),
+        ]  # fmt: skip

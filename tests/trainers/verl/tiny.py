@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import copy
 import functools
 import sys
 import warnings
 from pathlib import Path
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, ClassVar
+from unittest.mock import patch
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -19,8 +22,11 @@ from hydra import compose, initialize_config_module
 from omegaconf import OmegaConf
 from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers
 from transformers import LlamaConfig, PreTrainedTokenizerFast
-from verl.trainer.ppo.v1 import get_trainer_cls
+from verl.experimental.reward_loop import RewardLoopManager
+from verl.trainer.ppo.v1 import AgentLoopManagerTQ, get_trainer_cls, trainer_separate_async
+from verl.trainer.ppo.v1.trainer_base import PPOTrainer
 from verl.utils.tensordict_utils import list_of_dict_to_tensordict
+from verl.workers.rollout.llm_server import LLMServerManager
 from verl.workers.rollout.replica import TokenOutput
 
 if TYPE_CHECKING:
@@ -204,20 +210,27 @@ def empty_queue() -> None:
 
 
 class Engine:
-    """In the place of verl's client of an inference server: answers with the sum, or with another number."""
+    """In the place of an inference server, and of verl's client of one: answers with the sum, or else with a number.
 
-    def __init__(self) -> None:
+    What it answers depends on the prompt alone. ``pause`` is how long that takes, in seconds.
+    """
+
+    def __init__(self, pause: float = 0.0) -> None:
         self.tokenizer: Any = None
-        self.calls = 0
+        self.pause = pause
+        self.version = 0
 
     async def generate(self, request_id: str, *, prompt_ids: list[int], **_: Any) -> TokenOutput:
-        self.calls += 1
+        await asyncio.sleep(self.pause)
         text = "".join(CHARACTERS[token - 3] for token in prompt_ids if token >= 3)
         number = int(text.split("+")[0])
-        answer = str(2 * number if self.calls % 3 else number)
+        answer = str(2 * number if number % 3 else number)
         tokens = [CHARACTERS.index(character) + 3 for character in answer] + [2]
-        steps = {"min_global_steps": 1, "max_global_steps": 1}
+        steps = dict.fromkeys(("global_steps", "min_global_steps", "max_global_steps"), self.version)
         return TokenOutput(token_ids=tokens, log_probs=[-0.5] * len(tokens), extra_fields=steps)
+
+    def load(self, version: int) -> None:
+        self.version = version
 
 
 REWARD = """
@@ -227,47 +240,114 @@ def compute_score(data_source, solution_str, ground_truth, extra_info=None, **_)
 """
 
 
+SERVED = {
+    "actor_rollout_ref__rollout__nnodes": 1,
+    "actor_rollout_ref__rollout__n_gpus_per_node": 1,
+    "actor_rollout_ref__rollout__tensor_model_parallel_size": 1,
+    "trainer__n_gpus_per_node": 1,
+}
+SEPARATE = {
+    "actor_rollout_ref__rollout__checkpoint_engine__backend": "nccl",
+    "actor_rollout_ref__actor__ppo_mini_batch_size": 2,
+    "trainer__v1__separate_async__parameter_sync_step": 2,
+    "trainer__v1__separate_async__hybrid_rollout__enable_switch": True,
+}
+
+
+def training(folder: Path, model: Path, rows: Path, mode: str, **changes: Any) -> Any:
+    """The configuration of a whole training with one worker of each kind."""
+    (folder / "reward.py").write_text(REWARD)
+    settings = {
+        "trainer__v1__trainer_mode": mode,
+        "trainer__v1__sampler__sampler_kwargs__strategy": "uniform",
+        "trainer__v1__sampler__sampler_kwargs__solved": "acc",
+        "reward__custom_reward_function__path": str(folder / "reward.py"),
+        "reward__num_workers": 1,
+        "actor_rollout_ref__rollout__agent__num_workers": 1,
+        "actor_rollout_ref__rollout__prompt_length": 32,
+        "actor_rollout_ref__rollout__response_length": 8,
+        "actor_rollout_ref__rollout__calculate_log_probs": True,
+        "algorithm__rollout_correction__bypass_mode": True,
+        **SERVED,
+        **(SEPARATE if mode == "separate_async" else {}),
+    }
+    return configuration(folder, model, rows, **{**settings, **changes})
+
+
 class FitWorkers(Workers):
-    """As :class:`Workers`, asked by a whole training."""
+    """As :class:`Workers`, asked by a whole training; ``updated`` sees the keys of what the weights learn from."""
 
     _dispatch_info: ClassVar[dict[str, list[int]]] = {"actor": [0]}
 
+    def __init__(self, updated: Callable[[list[str]], None]) -> None:
+        self.updated = updated
+
     def update_actor(self, batch: Any) -> dict[str, Any]:
+        self.updated(list(batch.keys))
         return {"metrics": {"mfu": [0.0], "loss": [float(len(batch.keys))]}}
 
 
-class Anything:
-    """Whatever is asked of servers that are not there, they do it."""
+class Replica:
+    """A server that needs no GPU, where verl would start one of vLLM."""
 
-    def __getattr__(self, name: str) -> Any:
-        return lambda *_, **__: 1
+    def __init__(self, replica_rank: int, **_: Any) -> None:
+        self._server_address = f"server {replica_rank}"
+        self._server_handle: Any = None
+
+    async def init_standalone(self) -> None:
+        self._server_handle = ray.remote(num_cpus=0)(Engine).remote()
 
 
-def fit(config: Any) -> Any:
+class Servers(LLMServerManager):  # type: ignore[misc]
+    """verl's own manager, its load balancer and its clients, with such servers."""
+
+    rollout_replica_class = Replica
+
+
+class Weights:
+    """In the place of what brings weights to servers, which takes NCCL: it brings their number."""
+
+    def __init__(self, replicas: Sequence[Replica], **_: Any) -> None:
+        self.replicas = replicas
+
+    def update_weights(self, version: int) -> None:
+        ray.get([replica._server_handle.load.remote(version) for replica in self.replicas])
+
+    def _nothing(self, **_: Any) -> None: ...
+
+    sleep_replicas = abort_replicas = resume_generation_replicas = _nothing
+
+
+class StandIns(PPOTrainer):  # type: ignore[misc]
+    """What verl's trainer sets up on GPUs, set up without; it comes below the trainer of the mode."""
+
+    updated: Callable[[list[str]], None] = staticmethod(lambda _: None)
+
+    def _setup(self) -> None:
+        self._init_tokenizer()
+        self._init_dataloader()
+        self._init_dump_executor()
+        self.resource_pool_manager = SimpleNamespace(get_n_gpus=lambda: 1)
+        self.actor_rollout_wg = FitWorkers(self.updated)
+        self.reward_loop_manager = RewardLoopManager(config=self.config)
+        self.llm_server_manager = Servers.create(config=self.config)
+        self.checkpoint_manager = Weights(self.llm_server_manager.get_replicas())
+        self._load_checkpoint()
+
+
+def fit(config: Any, updated: Callable[[list[str]], None] = StandIns.updated) -> Any:
     """Train with verl's own loop, agent loops and reward workers; gives the trainer, its store still open."""
-    from verl.experimental.reward_loop import RewardLoopManager
-    from verl.trainer.ppo.v1 import AgentLoopManagerTQ
-
     base: Any = get_trainer_cls(config.trainer.v1.trainer_mode)
-
-    class Trainer(base):  # type: ignore[misc]
-        def _setup(self) -> None:
-            self._init_tokenizer()
-            self._init_dataloader()
-            self._init_dump_executor()
-            self.resource_pool_manager = self.checkpoint_manager = Anything()
-            self.actor_rollout_wg = FitWorkers()
-            self.reward_loop_manager = RewardLoopManager(config=self.config)
-            self._load_checkpoint()
-
+    kind = type("Trainer", (base, StandIns), {"updated": staticmethod(updated)})
     # Wheels bring a package "tests" of their own, which a worker would look into for the engine.
     ray.cloudpickle.register_pickle_by_value(sys.modules[__name__])
-    with quiet():
-        trainer = Trainer(config=config)
+    with quiet(), patch.multiple(trainer_separate_async, LLMServerManager=Servers, CheckpointEngineManager=Weights):
+        trainer = kind(config=config)
         trainer.replay_buffer.poll_interval = 0.05
         trainer.init()
         workers = trainer.get_reward_handles()
-        manager = AgentLoopManagerTQ.create(config=config, llm_client=Engine(), reward_loop_worker_handles=workers)
+        client = trainer.get_llm_client()
+        manager = AgentLoopManagerTQ.create(config=config, llm_client=client, reward_loop_worker_handles=workers)
         trainer.fit(manager)
     for worker in [*workers, *manager.agent_loop_workers]:
         ray.kill(worker)
