@@ -175,8 +175,8 @@ FINDINGS = (
         "known rates, headroom",
         "known-rates",
         {"worth": "headroom", "evened": True},
-        note="**a bound, not a strategy**: the same, draws by that times the share that is not solved yet, divided by the "
-        "root of the arm's mean, so that arms come nearer to each other",
+        note="**a bound, not a strategy**: the same, draws by that times the share that is not solved yet, divided by "
+        "the root of the arm's mean, so that arms come nearer to each other",
     ),
     Entry("frontier, best", "frontier", {"picking": "best"}, note="takes the prompts of highest worth, draws nothing"),
     Entry(

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from curri.types import Floats
+    from curri.types import Floats, Ints
 
 __all__ = ["ArmLevels"]
 
@@ -84,7 +84,10 @@ class ArmLevels:
         narrow = 1.0 / (1.0 / spread + np.bincount(arms, weight, n_arms))
         moved = narrow * np.bincount(arms, weight * surprise, n_arms)
         self._learn_drift(
-            np.unique(arms), LogitUpdate(level, spread, none), LogitUpdate(level + moved, narrow, none), now
+            np.unique(arms).astype(np.int64),
+            LogitUpdate(level, spread, none),
+            LogitUpdate(level + moved, narrow, none),
+            now,
         )
         share = own.variance * weight
         return LogitUpdate(
@@ -93,7 +96,7 @@ class ArmLevels:
             log_evidence=after.log_evidence,
         )
 
-    def _learn_drift(self, met: NDArray[np.integer[Any]], before: LogitUpdate, after: LogitUpdate, now: int) -> None:
+    def _learn_drift(self, met: Ints, before: LogitUpdate, after: LogitUpdate, now: int) -> None:
         """Take over what all levels are now believed to be, and learn their drift from the arms that were met."""
         by = self._drift.aged_derivatives(self._by, np.full(len(self._arms), float(now - self._now)))
         by[:, met] = self._drift.learn(before.at(met), after.at(met), by[:, met])

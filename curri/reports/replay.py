@@ -310,6 +310,7 @@ def _contact(report: Mapping[str, Any]) -> Iterator[Block]:
             fixed(found["raw_sd"], 3),
         ],
         ["best quarter after calibration", fixed(found["calibrated"], 3), fixed(found["calibrated_sd"], 3)],
+        ["best quarter of neighbours by the imported rate, in hindsight", fixed(found["hindsight"], 3), None],
         ["best quarter by the smoothed curves, which have seen these groups", fixed(found["known"], 3), None],
     ]
     yield Table(

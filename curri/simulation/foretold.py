@@ -55,6 +55,8 @@ class FirstQuarter:
         raw: of the quarter whose imported pass rate is nearest to one half.
         calibrated: of the quarter with the best expectation after calibration on the other half.
         raw_sd, calibrated_sd: standard deviations over splits.
+        hindsight: of the quarter of neighbours by the imported rate that turned out best: a bound for a rule that goes by
+            this rate alone and prefers one stretch of it.
         known: of the quarter that is best by the smoothed curve's own start: what there is to gain.
         splits: how many.
     """
@@ -65,6 +67,7 @@ class FirstQuarter:
     raw_sd: float
     calibrated: float
     calibrated_sd: float
+    hindsight: float
     known: float
     splits: int
 
@@ -171,16 +174,17 @@ def first_quarter(records: Records, *, splits: int = SPLITS, window: int = 9) ->
     live = (records.successes[first] > 0) & (records.successes[first] < records.trials[first])
     start = live_chance(_start(records, window), records.group_size)
     known = np.flatnonzero(~np.isnan(records.prior))
-    table = np.empty((splits, 4))
+    table = np.empty((splits, 5))
     for split in range(splits):
         half = np.random.Generator(np.random.PCG64(split)).permutation(known)
         judged = half[half.size // 2 :]
         expected = _calibrated(records, half[: half.size // 2], judged)
         rules = (-np.abs(records.prior[judged] - 0.5), expected, start[judged])
-        table[split] = [live[judged].mean(), *(_best(live[judged], by) for by in rules)]
-    base, raw_, calibrated, known_ = table.mean(axis=0).tolist()
-    _, raw_sd, calibrated_sd, _ = table.std(axis=0, ddof=1 if splits > 1 else 0).tolist()
-    return FirstQuarter(int(known.size), base, raw_, raw_sd, calibrated, calibrated_sd, known_, splits)
+        by_rate = live[judged][np.argsort(records.prior[judged], kind="stable")]
+        table[split] = [live[judged].mean(), *(_best(live[judged], by) for by in rules), _best_stretch(by_rate)]
+    base, raw_, calibrated, known_, hindsight = table.mean(axis=0).tolist()
+    raw_sd, calibrated_sd = table.std(axis=0, ddof=1 if splits > 1 else 0).tolist()[1:3]
+    return FirstQuarter(int(known.size), base, raw_, raw_sd, calibrated, calibrated_sd, hindsight, known_, splits)
 
 
 def _start(records: Records, window: int) -> Floats:
@@ -191,6 +195,11 @@ def _start(records: Records, window: int) -> Floats:
 
 def _best(live: Bools, by: Floats) -> float:
     return float(live[np.argsort(-by, kind="stable")[: max(1, live.size // 4)]].mean())
+
+
+def _best_stretch(live: Bools) -> float:
+    n = max(1, live.size // 4)
+    return float(np.convolve(live, np.full(n, 1.0 / n), mode="valid").max())
 
 
 def _calibrated(records: Records, learned: Ints, judged: Ints) -> Floats:

@@ -354,6 +354,7 @@ def test_first_contact_gains_from_what_another_model_makes_of_the_prompts() -> N
     assert found is not None
     assert found.base < found.calibrated
     assert found.known >= found.base
+    assert found.hindsight >= found.raw, "the quarter nearest to one half is a stretch too"
     assert found.prompts == 400
     assert first_quarter(records_of()) is None
 
