@@ -354,7 +354,7 @@ def played(folder: Path, mode: str, steps: int, die_at: int = 0) -> list[list[st
     program = [sys.executable, "-W", "ignore", str(Path(__file__).with_name("player.py")), str(folder), mode]
     done = subprocess.run(
         [*program, "--steps", str(steps), "--die-at", str(die_at)],
-        capture_output=True, text=True, timeout=300, check=False,
+        capture_output=True, text=True, timeout=600, check=False,
     )  # fmt: skip
     assert done.returncode == (-9 if die_at else 0), done.stderr[-3000:]
     return [json.loads(line) for line in told.read_text().splitlines()]
