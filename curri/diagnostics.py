@@ -39,7 +39,7 @@ OPTIONAL: dict[str, tuple[str, str | None, str]] = {
     "torch": ("2.6", None, "torch"),
     "transformers": ("4.51", None, "hf"),
     "datasets": ("3.6", None, "hf"),
-    "vllm": ("0.20", None, "vllm"),
+    "vllm": ("0.32", None, "vllm"),
     "httpx2": ("2.4", None, "openai"),
     "ray": ("2.46", None, "ray"),
 }
