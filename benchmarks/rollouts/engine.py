@@ -42,7 +42,6 @@ def main() -> int:
     parser.add_argument("--prompts", type=int, default=len(tiny.SUMS), help="take the first ones only, to try it out")
     parser.add_argument("--repeats", type=int, default=12)
     arguments = parser.parse_args()
-    os.environ.setdefault("VLLM_ENABLE_V1_MULTIPROCESSING", "0")
     os.environ.setdefault("VLLM_CPU_KVCACHE_SPACE", "1")
     with tempfile.TemporaryDirectory() as folder:
         model = arguments.model or str(Path(folder) / "tiny")
@@ -59,7 +58,7 @@ def main() -> int:
         size = N * len(bench.texts)
         print(f"Python {platform.python_version()}, vLLM {_version()}, {os.cpu_count()} cores, {_device()},", end=" ")
         print(f"{os.getloadavg()[0]:.1f} processes at work")
-        inside = os.environ["VLLM_ENABLE_V1_MULTIPROCESSING"] == "0"
+        inside = os.environ.get("VLLM_ENABLE_V1_MULTIPROCESSING") == "0"
         print(f"vLLM's engine in {'this process' if inside else 'a process of its own'}", end="; ")
         print(f"seeds 0 to {arguments.repeats - 1}, and {ADAPTIVE_SEED} for elimination")
         print(f"{size:,} rollouts: bare engine {size / np.median(row.base_ms) * 1e3:,.0f} rollouts/s", end=", ")
