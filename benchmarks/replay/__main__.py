@@ -152,8 +152,10 @@ def targets(found: Mapping[str, Any]) -> list[list[str]]:
             f"first contact, best quarter ≥ {QUARTER}",
             f"{contact['calibrated']:.3f} (± {contact['calibrated_sd']:.3f} from split to split)",
             _verdict(contact["calibrated"] >= QUARTER),
-            f"as imported {contact['raw']:.3f}; best stretch of imported rates in hindsight, {contact['hindsight']:.3f}; "
-            f"by curves that have seen these groups, {contact['known']:.3f}",
+            (
+                f"as imported {contact['raw']:.3f}; best stretch of imported rates in hindsight, "
+                f"{contact['hindsight']:.3f}; by curves that have seen these groups, {contact['known']:.3f}"
+            ),
         ],
         [
             f"live ≥ {LIVE} within the coverage",
