@@ -55,8 +55,8 @@ class FirstQuarter:
         raw: of the quarter whose imported pass rate is nearest to one half.
         calibrated: of the quarter with the best expectation after calibration on the other half.
         raw_sd, calibrated_sd: standard deviations over splits.
-        hindsight: of the quarter of neighbours by the imported rate that turned out best: a bound for a rule that goes by
-            this rate alone and prefers one stretch of it.
+        hindsight: of the quarter of neighbours by the imported rate that turned out best: a bound for a rule by
+            this rate alone that prefers one stretch of it.
         known: of the quarter that is best by the smoothed curve's own start: what there is to gain.
         splits: how many.
     """
