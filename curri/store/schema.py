@@ -102,7 +102,7 @@ def _are_tables(connection: Connection, *names: str) -> bool:
     one = "select 1 from system.main.pragma_storage_info('{}')"  # which takes tables only
     try:
         connection.rows(f"{' union all '.join(map(one.format, names))} limit 0")
-    except duckdb.CatalogException:
+    except (duckdb.CatalogException, duckdb.IOException):  # DuckDB 1 reads data for it, which may be damaged
         return False
     return True
 
