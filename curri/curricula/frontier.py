@@ -14,6 +14,7 @@ from curri.estimators import (
     FirstContact,
     LogitUpdate,
     ScoreTable,
+    bounded,
     expected_live_gains,
     expected_pass_rate,
     prior_logit,
@@ -30,10 +31,6 @@ if TYPE_CHECKING:
 
 __all__ = ["Frontier"]
 
-_WIDEST = 25.0
-"""A belief is never wider than this variance: it covers pass rates from 1e-6 to 1 − 1e-6."""
-_FURTHEST = 16.0
-"""No belief is further from 0 than so many logits, however long a trend may have carried it."""
 _LEAST_WORTH = 1e-3
 """A prompt of no worth is drawn as if it had this."""
 _ROUNDING = 1e-9
@@ -257,7 +254,7 @@ class Frontier(Curriculum):
         own, own_variance, elapsed = self._own_beliefs(rows, now)
         level, variance = self._levels.at(now)
         arms = self.pool.arms[rows]
-        return *_bounded(own + level[arms], own_variance + variance[arms]), elapsed
+        return *bounded(own + level[arms], own_variance + variance[arms]), elapsed
 
     def _own_beliefs(self, rows: Ints, now: int) -> tuple[Floats, Floats, Floats]:
         """The same of what is a prompt's own, beside the level of its arm."""
@@ -268,7 +265,7 @@ class Frontier(Curriculum):
         if new.any():
             first, wide = self._first.believed(self.pool.arms[rows[new]], self._prior_logits(rows[new]))
             mean[new], variance[new] = first + self._drift.trend * elapsed[new], wide
-        return *_bounded(mean, variance), elapsed
+        return *bounded(mean, variance), elapsed
 
     def _prior_logits(self, rows: Ints) -> Floats:
         if self._logits is None:
@@ -475,7 +472,3 @@ def _whole(number: float, rng: np.random.Generator) -> int:
     """The number rounded up as often as its fraction says: small parts of a batch get their share in the long run."""
     whole = int(number)
     return whole + (number > whole and rng.random() < number - whole)
-
-
-def _bounded(mean: Floats, variance: Floats) -> tuple[Floats, Floats]:
-    return np.clip(mean, -_FURTHEST, _FURTHEST), np.minimum(variance, _WIDEST)

@@ -11,6 +11,7 @@ from curri.estimators.diversity import distinct_n, mean_edit_distance, self_bleu
 from curri.estimators.drifting_logit import (
     Drift,
     LogitUpdate,
+    bounded,
     expected_live_gains,
     expected_pass_rate,
     update_logit,
@@ -45,6 +46,7 @@ __all__ = [
     "arm_priors",
     "arm_spreads",
     "beta_below",
+    "bounded",
     "distinct_n",
     "effective_ratio",
     "expected_live_gains",

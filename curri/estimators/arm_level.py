@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from curri.estimators.drifting_logit import Drift, LogitUpdate
+from curri.estimators.drifting_logit import Drift, LogitUpdate, bounded
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -20,8 +20,6 @@ __all__ = ["ArmLevels"]
 _LEAST = 1e-6
 _START = 1e-4
 """Variance of a level at the start: nothing has moved yet."""
-_WIDEST = 25.0
-_FURTHEST = 16.0
 
 
 class ArmLevels:
@@ -60,8 +58,7 @@ class ArmLevels:
     def at(self, now: int) -> tuple[Floats, Floats]:
         """Mean and variance of each arm's level after ``now`` closed rounds, shape (arms,) each."""
         elapsed = np.full(len(self._arms), float(now - self._now))
-        mean, variance = self._drift.aged(self._mean, self._variance, elapsed)
-        return np.clip(mean, -_FURTHEST, _FURTHEST), np.minimum(variance, _WIDEST)
+        return bounded(*self._drift.aged(self._mean, self._variance, elapsed))
 
     def learn(
         self, arms: NDArray[np.integer[Any]], own: LogitUpdate, before: LogitUpdate, after: LogitUpdate, now: int
@@ -84,7 +81,7 @@ class ArmLevels:
         narrow = 1.0 / (1.0 / spread + np.bincount(arms, weight, n_arms))
         moved = narrow * np.bincount(arms, weight * surprise, n_arms)
         self._learn_drift(
-            np.unique(arms).astype(np.int64),
+            np.flatnonzero(np.bincount(arms)),
             LogitUpdate(level, spread, none),
             LogitUpdate(level + moved, narrow, none),
             now,

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
     from curri.types import Bools, Floats, Ints
 
-__all__ = ["Drift", "LogitUpdate", "expected_live_gains", "expected_pass_rate", "update_logit"]
+__all__ = ["Drift", "LogitUpdate", "bounded", "expected_live_gains", "expected_pass_rate", "update_logit"]
 
 _NODES, _WEIGHTS = np.polynomial.hermite_e.hermegauss(15)
 _LOG_WEIGHTS = np.log(_WEIGHTS) - 0.5 * np.log(2.0 * np.pi) + 0.5 * _NODES * _NODES
@@ -26,6 +26,12 @@ _STEEPEST = 1.0
 """The trend is never more than so many logits a round."""
 _BOLDEST = 0.5
 """The logarithm of the drift moves by no more than this in one round."""
+
+
+_WIDEST = 25.0
+"""A belief is never wider than this variance: it covers pass rates from 1e-6 to 1 − 1e-6."""
+_FURTHEST = 16.0
+"""No belief is further from 0 than so many logits, however long a trend may have carried it."""
 
 
 class LogitUpdate(NamedTuple):
@@ -94,6 +100,15 @@ def update_logit(mean: ArrayLike, variance: ArrayLike, successes: ArrayLike, tri
         variance=np.where(told, np.clip(spread, _LEAST_VARIANCE, None), v),
         log_evidence=np.where(told, highest + np.log(total), 0.0),
     )
+
+
+def bounded(mean: Floats, variance: Floats) -> tuple[Floats, Floats]:
+    """Beliefs about logits, none further out or wider than makes sense, each of the shape given.
+
+    >>> bounded(np.array([40.0]), np.array([100.0]))
+    (array([16.]), array([25.]))
+    """
+    return np.clip(mean, -_FURTHEST, _FURTHEST), np.minimum(variance, _WIDEST)
 
 
 def expected_pass_rate(mean: ArrayLike, variance: ArrayLike) -> Floats:

@@ -55,8 +55,8 @@ class FirstContact:
 
     def __init__(self, arms: Sequence[str], *, spread: float = 1.0) -> None:
         self._arms = tuple(arms)
-        self._start = spread**2
-        self._spread = self._start
+        self._start = spread
+        self._spread = spread**2
         self._common = self._COMMON.copy()
         self._information = np.diag(self._SURE)
         self._own = np.zeros(len(self._arms))
@@ -103,7 +103,7 @@ class FirstContact:
         self._step((features * slope[:, None]).sum(axis=0), own)
         met = self._told > 0.0
         apart = float((np.square(self._own) + 1.0 / self._own_information)[met].sum())
-        self._spread = (self._start + apart) / (1.0 + int(np.count_nonzero(met)))
+        self._spread = (self._start**2 + apart) / (1.0 + int(np.count_nonzero(met)))
         of_log = v * bend
         for kind in (0, 1):
             mine = known == kind
@@ -122,7 +122,7 @@ class FirstContact:
 
     def of_arms(self, arms: Sequence[str]) -> FirstContact:
         """The same for other arms: those that stay keep what was learned of them."""
-        moved = FirstContact(arms, spread=self._start**0.5)
+        moved = FirstContact(arms, spread=self._start)
         moved._spread = self._spread
         moved._common, moved._information = self._common, self._information
         moved._log_variance, moved._sure_of_variance = self._log_variance, self._sure_of_variance

@@ -188,9 +188,8 @@ def generate(
     there are not generated again; those that were scored by another verifier, or by none, are scored anew. A third of a
     batch is scored and written while another arrives and the engine works on one more. Never are more than ``batch``
     responses asked for and not stored, so that is the most that a killed process loses, and the same call goes on from
-    there. Response
-    number i of a prompt is always drawn with the same seed, so that an engine which heeds seeds gives what it would
-    have given without the interruption.
+    there. Response number i of a prompt is always drawn with the same seed, so that an engine which heeds seeds gives
+    what it would have given without the interruption.
 
     Args:
         store: an open store.
