@@ -88,7 +88,7 @@ class PromptPool:
     def __repr__(self) -> str:
         return f"PromptPool({self.n_active} active of {len(self)} prompts, {len(self.arm_names)} arms)"
 
-    @property
+    @cached_property
     def n_active(self) -> int:
         """Number of prompts that may be picked."""
         return int(self.arm_sizes.sum())
@@ -124,7 +124,7 @@ class PromptPool:
 
     def _stand_at(self, rows: NDArray[np.intp], wanted: Ints) -> Bools:
         """Whether each id is the one at its row, which may be one past the end."""
-        if not len(self):
+        if not self.ids.size:
             return np.zeros(wanted.shape, dtype=np.bool_)
         return np.asarray(self.ids.take(rows, mode="clip") == wanted)
 

@@ -172,40 +172,44 @@ class Rollouts:
         ) -> None: ...
 
     def __post_init__(self) -> None:
-        def put(name: str, value: object) -> None:
-            if isinstance(value, np.ndarray):
-                value.flags.writeable = False
-            object.__setattr__(self, name, value)
-
-        put("prompt_ids", _integers("prompt_ids", self.prompt_ids))
-        put("rewards", _numbers("rewards", self.rewards))
-        self._check_lengths()
-        _refuse_infinite(self.rewards, self.prompt_ids)
-        put("solved", _solved(self.solved, self.rewards, self.prompt_ids))
+        ids = _integers("prompt_ids", self.prompt_ids)
+        rewards = _numbers("rewards", self.rewards)
+        self._check_lengths(ids.size)
+        lowest, highest = _extremes(rewards)
+        if not -LARGEST <= lowest <= highest <= LARGEST:  # a NaN is neither
+            _refuse_where(~(np.abs(rewards) <= LARGEST), ids, "rewards must be finite numbers")
+        kept: dict[str, Any] = {"prompt_ids": ids, "rewards": rewards}
+        if self.solved is not None:
+            kept["solved"] = _solved(self.solved, ids)
+        else:
+            kept["solved"] = rewards.copy() if 0.0 <= lowest <= highest <= 1.0 else np.full(rewards.shape, np.nan)
         if self.advantages is not None:
-            put("advantages", _numbers("advantages", self.advantages))
-            large = np.abs(self.advantages) > LARGEST
-            _refuse_where(large, self.prompt_ids, "advantages must be finite, or NaN where unknown")
+            kept["advantages"] = advantages = _numbers("advantages", self.advantages)
+            _refuse_where(np.abs(advantages) > LARGEST, ids, "advantages must be finite, or NaN where unknown")
         if self.tokens is not None:
-            put("tokens", _integers("tokens", self.tokens))
-            outside = (self.tokens < 0) | (self.tokens > LARGEST_COUNT)
-            _refuse_where(outside, self.prompt_ids, f"tokens must be counts, from 0 to {LARGEST_COUNT}")
+            kept["tokens"] = tokens = _integers("tokens", self.tokens)
+            fewest, most = _extremes(tokens)
+            if not 0 <= fewest <= most <= LARGEST_COUNT:
+                outside = (tokens < 0) | (tokens > LARGEST_COUNT)
+                _refuse_where(outside, ids, f"tokens must be counts, from 0 to {LARGEST_COUNT}")
         if self.truncated is not None:
-            put("truncated", _flags("truncated", self.truncated))
+            kept["truncated"] = _flags("truncated", self.truncated)
         if self.policy_version is not None:
-            put("policy_version", _integers("policy_version", self.policy_version))
+            kept["policy_version"] = _integers("policy_version", self.policy_version)
         if self.rollout_ids is not None:
-            put("rollout_ids", _names("rollout_ids", self.rollout_ids))
+            kept["rollout_ids"] = _names("rollout_ids", self.rollout_ids)
+        for column in kept.values():
+            column.flags.writeable = False
         if self.responses is not None:
-            put("responses", [_response(response) for response in self.responses])
-        put("extras", {name: np.array(column) for name, column in self.extras.items()})
+            kept["responses"] = [_response(response) for response in self.responses]
+        kept["extras"] = {name: np.array(column) for name, column in self.extras.items()}
         if self.kind not in ("train", "probe"):
             raise InvalidRollouts(f'`kind` must be "train" or "probe"; got {self.kind!r}')
+        self.__dict__.update(kept)
 
-    def _check_lengths(self) -> None:
-        size = self.prompt_ids.size
-        columns = {name: getattr(self, name) for name in (*COLUMNS, "responses")} | dict(self.extras)
-        for name, column in columns.items():
+    def _check_lengths(self, size: int) -> None:
+        given = {**self.__dict__, "kind": None, "extras": None, **self.extras}
+        for name, column in given.items():
             if column is None:
                 continue
             length = _length(column)
@@ -524,12 +528,17 @@ def whole_numbers(values: ArrayLike) -> Ints | None:
     except (TypeError, ValueError):  # ragged, or no array at all
         return None
     kind = array.dtype.kind
-    if kind == "i" or array.size == 0:
-        return array.astype(np.int64) if kind == "i" else np.zeros(array.shape, dtype=np.int64)
+    if kind == "i":
+        return array.astype(np.int64)
+    if array.size == 0:
+        return np.zeros(array.shape, dtype=np.int64)
     if kind == "f":
         whole = np.isfinite(array) & (array == np.floor(array)) & (np.abs(array) < 2.0**63)
         return array.astype(np.int64) if whole.all() else None
     return array.astype(np.int64) if kind == "u" and int(array.max()) < 2**63 else None
+
+
+_SETS = (set, frozenset)
 
 
 def prompt_id_array(values: Any, what: str) -> Ints:
@@ -538,7 +547,7 @@ def prompt_id_array(values: Any, what: str) -> Ints:
     Raises:
         InvalidParameter: they are not whole numbers; ``what`` names them.
     """
-    ids = whole_numbers(sorted(values) if isinstance(values, set | frozenset) else values)
+    ids = whole_numbers(sorted(values) if isinstance(values, _SETS) else values)
     if ids is None:
         raise InvalidParameter(f"{what} must be integers; got {reprlib.repr(values)}")
     return ids
@@ -546,7 +555,10 @@ def prompt_id_array(values: Any, what: str) -> Ints:
 
 def for_each(value: ArrayLike | None, prompt_ids: ArrayLike) -> ArrayLike | None:
     """One value for all responses as a column; a column, or None, as it is."""
-    return value if value is None or np.ndim(value) else np.full(np.shape(prompt_ids), value)
+    if value is None:
+        return None
+    given = np.asarray(value)
+    return value if given.ndim else given.repeat(np.size(prompt_ids))
 
 
 def _integers(name: str, values: ArrayLike) -> Ints:
@@ -568,7 +580,9 @@ def _numbers(name: str, values: ArrayLike) -> Floats:
     if array.ndim != 1:
         raise InvalidRollouts(f"`{name}` must be a flat sequence, one entry a response; got {_described(array)}")
     array += 0.0  # one zero and one NaN, so that equal numbers are equal bit for bit
-    array[np.isnan(array)] = np.nan
+    is_nan = np.isnan(array)
+    if np.count_nonzero(is_nan):
+        array[is_nan] = np.nan
     return array
 
 
@@ -608,15 +622,12 @@ def _response(response: Any) -> Any:
     return list(response) if isinstance(response, tuple) else response
 
 
-def _refuse_infinite(rewards: Floats, prompt_ids: Ints) -> None:
-    if rewards.size and not (rewards.min() >= -LARGEST and rewards.max() <= LARGEST):  # a NaN is neither
-        _refuse_where(~(np.abs(rewards) <= LARGEST), prompt_ids, "rewards must be finite numbers")
+def _extremes(values: Floats | Ints) -> tuple[float, float]:
+    """The lowest and the highest; NaN where one is NaN, 0 where there are none."""
+    return (float(values.min()), float(values.max())) if values.size else (0.0, 0.0)
 
 
-def _solved(values: ArrayLike | None, rewards: Floats, prompt_ids: Ints) -> Floats:
-    if values is None:
-        in_unit_interval = not np.count_nonzero((rewards < 0) | (rewards > 1))
-        return rewards.copy() if in_unit_interval else np.full(rewards.shape, np.nan)
+def _solved(values: ArrayLike, prompt_ids: Ints) -> Floats:
     solved = _numbers("solved", values)
     outside = ~np.isnan(solved) & ~((solved >= 0) & (solved <= 1))
     _refuse_where(outside, prompt_ids, "`solved` must lie in [0, 1], or be NaN where unknown")
@@ -624,7 +635,7 @@ def _solved(values: ArrayLike | None, rewards: Floats, prompt_ids: Ints) -> Floa
 
 
 def _refuse_where(bad: Bools, prompt_ids: Ints, rule: str) -> None:
-    if bad.any():
+    if np.count_nonzero(bad):
         ids = np.unique(prompt_ids[bad])
         raise InvalidRollouts(
             f"{rule}; {int(bad.sum())} of {bad.size} responses break this, of prompts {shown_some(ids)}",

@@ -37,6 +37,7 @@ __all__ = ["Curriculum", "Picked", "Request", "Verdict", "draw_by_weight", "pick
 _log = logging.getLogger("curri")
 
 FORMAT = 1
+_FEWER = "ask for fewer, resolve prompts in flight, or ingest more"
 _REQUIRED = frozenset(
     {"format", "strategy", "parameters", "generator", "counters", "fallbacks", "seen/first", PROMPT_IDS}
 )
@@ -268,7 +269,7 @@ class Curriculum(Bounds, ABC):
         return self._selection(picked, "train", Ticket("", ticket.round, ticket.part + 1))
 
     def _selection(self, picked: Picked, kind: Kind, ticket: Ticket) -> Selection:
-        each = np.full(picked.rows.size, self.group_size, dtype=np.int64)
+        each = np.int64(self.group_size).repeat(picked.rows.size)
         return Selection(
             prompt_ids=self.pool.ids[picked.rows],
             arms=self.pool.arm_of(picked.rows),
@@ -548,19 +549,28 @@ class Curriculum(Bounds, ABC):
                 hint="`curri strategies` shows which strategies score prompts by probes",
             )
         excluded = np.empty(0, dtype=np.int64) if exclude is None else self._rows_of_excluded(exclude)
-        supply = self.pool.arm_sizes
+        supply, free = self.pool.arm_sizes, self.pool.n_active
         if excluded.size:
-            supply = supply - np.bincount(self.pool.arms[excluded[self.pool.active[excluded]]], minlength=supply.size)
+            barred = excluded[self.pool.active[excluded]]
+            supply = supply - np.bincount(self.pool.arms[barred], minlength=supply.size)
+            free -= barred.size
         counts = None if quota is None else self._checked_quota(quota, size)
-        self._check_supply(size, supply, counts, excluded)
+        if counts is not None:
+            self._check_quota_supply(counts, supply)
+        if size > free:
+            retired = len(self.pool) - self.pool.n_active
+            raise PoolExhausted(
+                f"asked for {size} prompts; {free} of {len(self.pool)} can be picked "
+                f"({retired} are retired, {excluded.size} excluded or in flight)",
+                hint=_FEWER,
+            )
         return Request(size, kind, excluded, supply, counts)
 
     def _rows_of_excluded(self, exclude: ArrayLike) -> Ints:
         """Distinct, ascending."""
         rows = self.pool.rows(prompt_id_array(exclude, "`exclude` of `ask`").ravel())
-        rows.sort()
-        repeated = rows[1:] == rows[:-1]
-        return np.delete(rows, repeated.nonzero()[0]) if np.count_nonzero(repeated) else rows
+        is_in_order = np.count_nonzero(rows[1:] > rows[:-1]) >= rows.size - 1
+        return rows if is_in_order else np.unique(rows)
 
     def _checked_quota(self, quota: Mapping[str, int], n: int) -> Ints:
         wanted: dict[int, int] = {}
@@ -575,20 +585,11 @@ class Curriculum(Bounds, ABC):
         counts[list(wanted)] = list(wanted.values())
         return counts
 
-    def _check_supply(self, n: int, supply: Ints, quota: Ints | None, excluded: Ints) -> None:
-        hint = "ask for fewer, resolve prompts in flight, or ingest more"
-        if quota is not None:
-            for arm in np.flatnonzero(quota > supply):
-                name = self.pool.arm_names[arm]
-                message = f'asked for {quota[arm]} prompts of arm "{name}"; {supply[arm]} can be picked'
-                raise PoolExhausted(message, hint=hint)
-        if n > supply.sum():
-            retired = len(self.pool) - self.pool.n_active
-            raise PoolExhausted(
-                f"asked for {n} prompts; {supply.sum()} of {len(self.pool)} can be picked "
-                f"({retired} are retired, {excluded.size} excluded or in flight)",
-                hint=hint,
-            )
+    def _check_quota_supply(self, quota: Ints, supply: Ints) -> None:
+        for arm in np.flatnonzero(quota > supply):
+            name = self.pool.arm_names[arm]
+            message = f'asked for {quota[arm]} prompts of arm "{name}"; {supply[arm]} can be picked'
+            raise PoolExhausted(message, hint=_FEWER)
 
 
 def _new_since(saved: object) -> dict[str, Any]:
@@ -604,6 +605,8 @@ def _check_pool(pool: object, what: str) -> None:
 
 def _whole(value: object) -> int | None:
     """``value`` where it is an integer (a NumPy one too, a bool not), else None."""
+    if type(value) is int:  # the usual case; asking an abstract class is slower
+        return value
     return int(value) if isinstance(value, numbers.Integral) and not isinstance(value, bool) else None
 
 

@@ -261,6 +261,6 @@ def told_advantages(evidence: Evidence, *, normalize_std: bool) -> tuple[Ints, I
     train = ~evidence.probe
     rows, told = evidence.rows[train], evidence.advantages[train]
     missing = np.isnan(told)
-    if missing.any():
+    if np.count_nonzero(missing):
         told = np.where(missing, group_advantages(evidence.rewards[train], rows, normalize_std=normalize_std), told)
     return rows, evidence.prompt_ids[train], told

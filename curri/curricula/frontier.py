@@ -177,12 +177,11 @@ class Frontier(Curriculum):
         if request.quota is not None:
             arms = np.flatnonzero(request.quota).tolist()
             parts = [(self.pool.active_rows(arm), int(request.quota[arm])) for arm in arms]
+        is_free = self.pool.active.copy()
+        is_free[request.excluded] = False
         found, due, capped = [], 0, 0
         for candidates, n in parts:
-            free = np.ones(candidates.size, dtype=np.bool_)
-            if request.excluded.size:
-                free = ~np.isin(candidates, request.excluded, assume_unique=True)
-            rows = rng.permutation(candidates[free])  # ties fall in random order
+            rows = rng.permutation(candidates[is_free[candidates]])  # ties fall in random order
             late = self._late(rows, _whole(self.due_share * n, rng))
             rest, over = self._best(rows, late, n - late.size, rng)
             found += [late, rest]

@@ -142,7 +142,9 @@ class UCB(ArmCurriculum):
 
     def _update(self, arm: int, rows: Ints, advantages: Floats) -> None:
         name = self.pool.arm_names[arm]
-        window = self._windows.setdefault(name, AdvantageWindow(self.window))
+        if name not in self._windows:
+            self._windows[name] = AdvantageWindow(self.window)
+        window = self._windows[name]
         count = rows.size if self.count_unit == "responses" else np.unique(rows).size
         window.update(advantages, count=count)
         self._mean_abs[arm] = window.mean_abs

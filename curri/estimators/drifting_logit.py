@@ -18,8 +18,10 @@ __all__ = ["Drift", "LogitUpdate", "bounded", "expected_live_gains", "expected_p
 _NODES, _WEIGHTS = np.polynomial.hermite_e.hermegauss(15)
 _LOG_WEIGHTS = np.log(_WEIGHTS) - 0.5 * np.log(2.0 * np.pi) + 0.5 * _NODES * _NODES
 _STEPS = 32
-"""Steps to the mode; each moves by at most ``_STRIDE`` logits, and by one where a rate is near 0 or 1."""
+"""Steps to the mode at most; each moves by at most ``_STRIDE`` logits, and by one where a rate is near 0 or 1."""
 _STRIDE = 2.5
+_CLOSE = 1e-9
+"""A step this short is the last: the next one would be about its square."""
 _LEAST_VARIANCE = 1e-6
 _DRIFT_RANGE = (1e-9, 1.0)
 _STEEPEST = 1.0
@@ -80,7 +82,7 @@ def update_logit(mean: ArrayLike, variance: ArrayLike, successes: ArrayLike, tri
     if not np.all((n >= 0.0) & (s >= 0.0) & (s <= n) & np.isfinite(n)):
         raise InvalidParameter("`successes` of `update_logit` must lie in [0, trials]")
     mode = _mode(m, v, s, n)
-    width = 1.0 / np.sqrt(_curvature(mode, v, n))
+    width = 1.0 / np.sqrt(_curvature(_logistic(mode), v, n))
     z = mode[:, None] + width[:, None] * _NODES
     log_density = (
         s[:, None] * -np.logaddexp(0.0, -z)
@@ -108,7 +110,7 @@ def bounded(mean: Floats, variance: Floats) -> tuple[Floats, Floats]:
     >>> bounded(np.array([40.0]), np.array([100.0]))
     (array([16.]), array([25.]))
     """
-    return np.clip(mean, -_FURTHEST, _FURTHEST), np.minimum(variance, _WIDEST)
+    return np.minimum(np.maximum(mean, -_FURTHEST), _FURTHEST), np.minimum(variance, _WIDEST)
 
 
 def expected_pass_rate(mean: ArrayLike, variance: ArrayLike) -> Floats:
@@ -118,11 +120,8 @@ def expected_pass_rate(mean: ArrayLike, variance: ArrayLike) -> Floats:
     array([0.881, 0.717])
     """
     m, v = np.broadcast_arrays(np.asarray(mean, dtype=np.float64), np.asarray(variance, dtype=np.float64))
-    rate = np.zeros(m.shape)
-    deviation = np.sqrt(v)
-    for node, weight in zip(_NODES, _WEIGHTS / _WEIGHTS.sum(), strict=True):
-        rate += weight / (1.0 + np.exp(-np.clip(m + deviation * node, -700.0, 700.0)))
-    return rate
+    nodes, weights = (each.reshape(-1, *(1,) * m.ndim) for each in (_NODES, _WEIGHTS / _WEIGHTS.sum()))
+    return np.asarray((weights * _logistic(m + np.sqrt(v) * nodes)).sum(axis=0))
 
 
 def expected_live_gains(mean: Floats, variance: Floats, most: int) -> Floats:
@@ -242,15 +241,18 @@ class Drift:
 def _mode(m: Floats, v: Floats, s: Floats, n: Floats) -> Floats:
     z = m.copy()
     for _ in range(_STEPS):
-        slope = s - n * _logistic(z) - (z - m) / v
-        z += np.clip(slope / _curvature(z, v, n), -_STRIDE, _STRIDE)
+        rate = _logistic(z)
+        slope = s - n * rate - (z - m) / v
+        step = slope / _curvature(rate, v, n)
+        z += np.minimum(np.maximum(step, -_STRIDE), _STRIDE)
+        if not np.count_nonzero(np.abs(step) > _CLOSE):
+            break
     return z
 
 
-def _curvature(z: Floats, v: Floats, n: Floats) -> Floats:
-    rate = _logistic(z)
+def _curvature(rate: Floats, v: Floats, n: Floats) -> Floats:
     return np.asarray(n * rate * (1.0 - rate) + 1.0 / v)
 
 
 def _logistic(z: Floats) -> Floats:
-    return np.asarray(1.0 / (1.0 + np.exp(-np.clip(z, -700.0, 700.0))))
+    return np.asarray(1.0 / (1.0 + np.exp(-np.minimum(np.maximum(z, -700.0), 700.0))))

@@ -17,6 +17,7 @@ __all__ = ["ScoreTable"]
 
 _MEANS = np.linspace(-16.0, 16.0, 321)
 _DEVIATIONS = np.geomspace(1e-2, 5.0, 64)
+_ALONG, _ACROSS = _MEANS[1] - _MEANS[0], np.log(_DEVIATIONS[1] / _DEVIATIONS[0])
 # Equal steps do better than Gauss-Hermite nodes where a score has a kink, and no worse elsewhere.
 _NODES = np.linspace(-6.0, 6.0, 121)
 _WEIGHTS = np.exp(-0.5 * np.square(_NODES))
@@ -46,10 +47,8 @@ class ScoreTable:
 
     def at(self, mean: Floats, variance: Floats) -> tuple[Floats, Floats]:
         """Mean and standard deviation of the score for beliefs N(mean, variance), each of their shape."""
-        step = _MEANS[1] - _MEANS[0]
-        along = np.clip((mean - _MEANS[0]) / step, 0.0, _MEANS.size - 1.000001)
-        ratio = np.log(_DEVIATIONS[1] / _DEVIATIONS[0])
-        across = np.clip((0.5 * np.log(variance) - np.log(_DEVIATIONS[0])) / ratio, 0.0, _DEVIATIONS.size - 1.000001)
+        along = _within((mean - _MEANS[0]) / _ALONG, _MEANS.size)
+        across = _within((0.5 * np.log(variance) - np.log(_DEVIATIONS[0])) / _ACROSS, _DEVIATIONS.size)
         i, j = along.astype(np.int64), across.astype(np.int64)
         u, w = along - i, across - j
         place = i * _DEVIATIONS.size + j
@@ -60,13 +59,18 @@ class ScoreTable:
         return np.asarray(found[0]), np.asarray(found[1])
 
 
+def _within(place: Floats, size: int) -> Floats:
+    """Places in the table, with a neighbour above each."""
+    return np.minimum(np.maximum(place, 0.0), size - 1.000001)
+
+
 @lru_cache(maxsize=32)
 def _table(kind: RateScore, n: int, target: float) -> tuple[Floats, Floats]:
     """Both tables by one matrix product: the score on a fine line, times what a belief lays on each of its points."""
     z = np.arange(-_REACH, _REACH + 1) * _STEP
     score = rate_score(kind, 1.0 / (1.0 + np.exp(-z)), n=n, target=target)
     lines = np.lib.stride_tricks.sliding_window_view(np.stack([score, np.square(score)]), 2 * _SIDE + 1, axis=1)
-    first, second = lines[:, :: round((_MEANS[1] - _MEANS[0]) / _STEP)] @ _laid_out()
+    first, second = lines[:, :: round(_ALONG / _STEP)] @ _laid_out()
     deviation = np.sqrt(np.maximum(second - np.square(first), 0.0))
     return first.ravel(), deviation.ravel()
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -61,6 +62,9 @@ def capped_shares(weights_A: ArrayLike, sizes_A: ArrayLike, n: int) -> Floats:
 
 def _fill(weights_A: Floats, sizes_A: Ints, n: int) -> Floats:
     """``capped_shares`` for positive weights and sizes that hold more than n."""
+    in_proportion = weights_A * (n / weights_A.sum())
+    if not np.count_nonzero(in_proportion > sizes_A):  # no arm fills up
+        return in_proportion
     order = np.argsort(np.log(sizes_A) - np.log(weights_A), kind="stable")  # by m / w, which may overflow
     weight, size = weights_A[order], sizes_A[order].astype(np.float64)
     full = np.concatenate([[0.0], np.cumsum(size)[:-1]])
@@ -187,7 +191,7 @@ def replacement_counts(weights_A: ArrayLike, n: int, rng: np.random.Generator) -
 
 def _weights(function: str, name: str, values: ArrayLike) -> Floats:
     weights = np.asarray(values, dtype=np.float64)
-    if weights.ndim != 1 or not (np.isfinite(weights) & (weights >= 0.0)).all():
+    if weights.ndim != 1 or (weights.size and not (weights.min() >= 0.0 and weights.max() < math.inf)):  # NaN neither
         raise InvalidParameter(f"`{name}` of `{function}` must be finite floats >= 0, shape (arms,); got {values!r}")
     return weights
 

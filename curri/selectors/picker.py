@@ -123,7 +123,10 @@ class WeightedPicker:
         """
         leaf = self._leaves(rows, "rows")
         new = np.asarray(weights, dtype=np.float64)
-        self._tree.set(leaf, new)
+        if new.shape not in ((), leaf.shape):
+            raise InvalidParameter(f"`weights` of `WeightedPicker.update` must have shape {leaf.shape}; got {new.shape}")
+        self._tree.check(new, leaf)
+        self._tree.put(leaf, new)
         self._note_common(leaf, new)
 
     def weights_at(self, rows: ArrayLike) -> Floats:
@@ -224,7 +227,8 @@ class WeightedPicker:
             missing -= len(found[-1])
             if missing:
                 aside.take(found[-1])
-        return np.concatenate([np.empty(0, dtype=np.int64), *found]), np.full(k, share)
+        leaf = found[0] if len(found) == 1 else np.concatenate([np.empty(0, dtype=np.int64), *found])
+        return leaf, np.float64(share).repeat(k)
 
     def _equal_share(self, k: int, limits: _Range, total: float, drawn: Ints) -> float:
         """k/m if the m positive weights within the limits are all equal, else NaN."""

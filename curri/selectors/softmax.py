@@ -40,11 +40,12 @@ def softmax(scores: ArrayLike, temperature: float) -> Floats:
     values = np.asarray(scores, dtype=np.float64)
     if values.ndim != 1:
         raise InvalidParameter(f"`scores` of `softmax` must have shape (k,); got {values.shape}")
-    if np.isnan(values).any() or np.isposinf(values).any():
+    highest = float(values.max()) if values.size else -math.inf
+    if not highest < math.inf:  # a NaN is not, either
         bad = np.flatnonzero(np.isnan(values) | np.isposinf(values)).tolist()
         raise InvalidParameter(f"`scores` of `softmax` must be finite or -inf; not so at positions {bad[:8]}")
-    if not len(values) or np.isneginf(values).all():
+    if highest == -math.inf:
         raise InvalidParameter("`scores` of `softmax` must hold at least one finite value")
     with np.errstate(over="ignore"):  # a difference too large to hold is a weight of 0
-        weights = np.exp((values - values.max()) / temperature)
+        weights = np.exp((values - highest) / temperature)
     return np.asarray(weights / weights.sum())

@@ -136,7 +136,7 @@ class SumTree:
         self._fan_out = fan_out
         self._shift = fan_out.bit_length() - 1
         self._largest = float(np.finfo(np.float64).max) / (2 * max(1, self._size))
-        self._check(leaves, None)
+        self.check(leaves, None)
         self._levels = [_padded(leaves, fan_out)]
         nodes = self._size
         while nodes > flat:
@@ -175,7 +175,7 @@ class SumTree:
         new = np.asarray(weights, dtype=np.float64)
         if new.shape not in ((), index.shape):
             raise InvalidParameter(f"`weights` of `SumTree.set` must have shape {index.shape}; got {new.shape}")
-        self._check(new, index if new.ndim else None)
+        self.check(new, index)
         self.put(index, new)
 
     def find(self, targets: ArrayLike) -> Ints:
@@ -267,12 +267,19 @@ class SumTree:
         segments = [*left, _Segment(top, start, max(start, stop)), *reversed(right)]
         return [s for s in segments if s.stop > s.start] or [_Segment(0, 0, 0)]
 
-    def _check(self, weights: Floats, index: NDArray[np.integer] | None) -> None:
+    def check(self, weights: Floats, index: NDArray[np.integer] | None) -> None:
+        """Refuse weights that are out of range.
+
+        Args:
+            weights: shape (k,), or one number for all.
+            index: the leaves they are meant for, which an error names; None for the first k.
+        """
         if not weights.size or (weights.min() >= 0.0 and weights.max() <= self._largest):  # a NaN is neither
             return
+        where = None if weights.ndim == 0 else index
         weights = np.atleast_1d(weights)
         bad = np.flatnonzero(~((weights >= 0.0) & (weights <= self._largest)))
-        where = bad if index is None else index[bad]
+        where = bad if where is None else where[bad]
         raise InvalidParameter(
             f"weights of a `SumTree` must be floats in [0, {self._largest:.3g}]; "
             f"{len(bad)} are not, at positions {_some(where)} with values {_some(weights[bad])}"

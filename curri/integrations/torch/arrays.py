@@ -70,7 +70,9 @@ class ArrayBacking:
 
     def ask(self, n: int) -> Pick:
         """A new round."""
-        exclude = np.concatenate([self._without_row(), self._rounds.in_flight])
+        exclude, without_row = self._rounds.in_flight, self._without_row()
+        if without_row.size:
+            exclude = np.concatenate([without_row, exclude])
         selection = self.curriculum.ask(n, exclude=exclude if exclude.size else None)
         self._rounds.issue(selection, _CONSUMER)
         self._draws = self.curriculum.rounds_asked

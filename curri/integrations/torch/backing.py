@@ -45,7 +45,7 @@ class Pick(NamedTuple):
 
 def pick_of(selection: Selection, n: int, group_size: int) -> Pick:
     """A selection of ``n`` draws as a pick."""
-    each, copies = selection.n_rollouts, np.ones(len(selection), dtype=np.int64)
+    each, copies = selection.n_rollouts, np.int64(1).repeat(len(selection))
     if len(selection) < n:  # drawn with replacement: fewer prompts with more rollouts
         copies = np.maximum(each // group_size, 1)
         each = np.maximum(each // copies, 1)
