@@ -105,7 +105,7 @@ class PromptPool:
             InvalidParameter: not integers.
             UnknownPrompt: names the ids that are not in the pool.
         """
-        wanted = prompt_id_array(prompt_ids, "prompt ids")
+        wanted = _looked_up(prompt_ids)
         rows = self.ids.searchsorted(wanted)
         found = self._stand_at(rows, wanted)
         if np.count_nonzero(found) < wanted.size:
@@ -119,7 +119,7 @@ class PromptPool:
 
     def contains(self, prompt_ids: ArrayLike) -> Bools:
         """Whether each id is in the pool."""
-        wanted = prompt_id_array(prompt_ids, "prompt ids")
+        wanted = _looked_up(prompt_ids)
         return self._stand_at(self.ids.searchsorted(wanted), wanted)
 
     def _stand_at(self, rows: NDArray[np.intp], wanted: Ints) -> Bools:
@@ -237,6 +237,13 @@ class PromptPool:
             generation=self.generation,
             fetch=self.fetch,
         )
+
+
+def _looked_up(prompt_ids: ArrayLike) -> Ints:
+    """Ids to search for; an array of them is taken as it is, as nothing is written to it."""
+    if isinstance(prompt_ids, np.ndarray) and prompt_ids.dtype.type is np.int64:
+        return prompt_ids
+    return prompt_id_array(prompt_ids, "prompt ids")
 
 
 def _frozen(array: NDArray[Any]) -> NDArray[Any]:

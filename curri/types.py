@@ -178,34 +178,38 @@ class Rollouts:
         lowest, highest = _extremes(rewards)
         if not -LARGEST <= lowest <= highest <= LARGEST:  # a NaN is neither
             _refuse_where(~(np.abs(rewards) <= LARGEST), ids, "rewards must be finite numbers")
-        kept: dict[str, Any] = {"prompt_ids": ids, "rewards": rewards}
         if self.solved is not None:
-            kept["solved"] = _solved(self.solved, ids)
+            solved = _solved(self.solved, ids)
         else:
-            kept["solved"] = rewards.copy() if 0.0 <= lowest <= highest <= 1.0 else np.full(rewards.shape, np.nan)
+            solved = rewards.copy() if 0.0 <= lowest <= highest <= 1.0 else np.full(rewards.shape, np.nan)
+        columns = {"prompt_ids": ids, "rewards": rewards, "solved": solved, **self._further(ids)}
+        for column in columns.values():
+            column.flags.writeable = False
+        responses = None if self.responses is None else [_response(response) for response in self.responses]
+        extras = {name: np.array(column) for name, column in self.extras.items()}
+        if self.kind not in ("train", "probe"):
+            raise InvalidRollouts(f'`kind` must be "train" or "probe"; got {self.kind!r}')
+        self.__dict__.update(columns, responses=responses, extras=extras)
+
+    def _further(self, ids: Ints) -> dict[str, NDArray[Any]]:
+        """Those of the columns that may be missing, checked."""
+        columns: dict[str, NDArray[Any]] = {}
         if self.advantages is not None:
-            kept["advantages"] = advantages = _numbers("advantages", self.advantages)
+            columns["advantages"] = advantages = _numbers("advantages", self.advantages)
             _refuse_where(np.abs(advantages) > LARGEST, ids, "advantages must be finite, or NaN where unknown")
         if self.tokens is not None:
-            kept["tokens"] = tokens = _integers("tokens", self.tokens)
+            columns["tokens"] = tokens = _integers("tokens", self.tokens)
             fewest, most = _extremes(tokens)
             if not 0 <= fewest <= most <= LARGEST_COUNT:
                 outside = (tokens < 0) | (tokens > LARGEST_COUNT)
                 _refuse_where(outside, ids, f"tokens must be counts, from 0 to {LARGEST_COUNT}")
         if self.truncated is not None:
-            kept["truncated"] = _flags("truncated", self.truncated)
+            columns["truncated"] = _flags("truncated", self.truncated)
         if self.policy_version is not None:
-            kept["policy_version"] = _integers("policy_version", self.policy_version)
+            columns["policy_version"] = _integers("policy_version", self.policy_version)
         if self.rollout_ids is not None:
-            kept["rollout_ids"] = _names("rollout_ids", self.rollout_ids)
-        for column in kept.values():
-            column.flags.writeable = False
-        if self.responses is not None:
-            kept["responses"] = [_response(response) for response in self.responses]
-        kept["extras"] = {name: np.array(column) for name, column in self.extras.items()}
-        if self.kind not in ("train", "probe"):
-            raise InvalidRollouts(f'`kind` must be "train" or "probe"; got {self.kind!r}')
-        self.__dict__.update(kept)
+            columns["rollout_ids"] = _names("rollout_ids", self.rollout_ids)
+        return columns
 
     def _check_lengths(self, size: int) -> None:
         given = {**self.__dict__, "kind": None, "extras": None, **self.extras}

@@ -55,14 +55,19 @@ def _arms(size: int) -> Any:
     return np.array([f"arm{i}" for i in range(ARMS)])[np.arange(size) % ARMS]
 
 
+def sampler_step(strategy: str, size: int, prompts: int) -> Callable[[], object]:
+    """A step of a sampler without a store over so many rows: see :func:`_step`."""
+    return _step(CurriculumSampler(_Rows(size), _curriculum(strategy, size), prompts=prompts, group_size=GROUP))
+
+
 def _step(sampler: CurriculumSampler) -> Callable[[], object]:
     """Hand out a batch of rows, hear its outcomes."""
     stream = itertools.chain.from_iterable(itertools.repeat(sampler))
-    rng = np.random.default_rng(SEED)
-    rewards = rng.integers(0, 2, PROMPTS * GROUP).astype(float)
+    size = sampler.prompts * GROUP
+    rewards = np.random.default_rng(SEED).integers(0, 2, size).astype(float)
 
     def step() -> None:
-        rows = list(itertools.islice(stream, PROMPTS * GROUP))
+        rows = list(itertools.islice(stream, size))
         sampler.tell(sampler.prompt_ids_of(rows), rewards)
 
     return step
@@ -89,14 +94,12 @@ def _times(ours: Callable[[], object], base: Callable[[], object], repeats: int)
 
 
 def _bare(strategy: str, size: int, repeats: int) -> Row:
-    sampler = CurriculumSampler(_Rows(size), _curriculum(strategy, size), prompts=PROMPTS, group_size=GROUP)
-    ours, base = _times(_step(sampler), _by_hand(_curriculum(strategy, size)), repeats)
+    ours, base = _times(sampler_step(strategy, size, PROMPTS), _by_hand(_curriculum(strategy, size)), repeats)
     return Row("integrations", f"{strategy}, {size:,} rows: sampler step : ask, tell, advance by hand", ours, base)
 
 
 def _against(name: str, size: int, repeats: int) -> Row:
     """A step of ours, feedback included, and one of PyTorch's, with its share of what an epoch's start costs."""
-    sampler = CurriculumSampler(_Rows(size), _curriculum("ucb", size), prompts=PROMPTS, group_size=GROUP)
     data = _Rows(size)
     theirs: Any = RandomSampler(data) if name == "RandomSampler" else WeightedRandomSampler(np.ones(size), size)
     first = timed(lambda: next(iter(theirs))) * PROMPTS / size
@@ -105,7 +108,7 @@ def _against(name: str, size: int, repeats: int) -> Row:
     def step() -> list[int]:
         return [row for row in itertools.islice(stream, PROMPTS) for _ in range(GROUP)]
 
-    ours, base = _times(_step(sampler), step, repeats)
+    ours, base = _times(sampler_step("ucb", size, PROMPTS), step, repeats)
     return Row("integrations", f"ucb, {size:,} rows: sampler step : {name}", ours, [time + first for time in base])
 
 

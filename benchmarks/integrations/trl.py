@@ -1,8 +1,10 @@
-"""What the TRL adapter adds to a step of a tiny model: python -m benchmarks.integrations.trl; see README.md."""
+"""What sampler and TRL adapter add to a step of a tiny model: python -m benchmarks.integrations.trl; see README.md."""
 
 from __future__ import annotations
 
 import argparse
+import contextlib
+import io
 import logging
 import tempfile
 import time
@@ -15,16 +17,21 @@ from datasets import Dataset
 from transformers import TrainerCallback
 
 import curri
+from benchmarks.integrations.sampler import sampler_step
 from benchmarks.table import Row, render
 from tests.trainers.trl import tiny
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-SUMS, GROUP, WARM_UP = 100, 4, 5
-LENGTHS = (3, 256)
-"""Of a completion: what the tests cut it to, and TRL's default."""
+SUMS, PROMPTS, GROUP, TOKENS, WIDTH, WARM_UP = 100, 4, 8, 8, 128, 10
+"""A step: 4 prompts × 8 responses of at most 8 tokens, by two layers of 128."""
+BATCHES = (8, 32)
+"""Responses in a batch of the model: TRL's default, which makes four batches of a step, and all in one."""
 STRATEGIES = ("uniform", "ucb", "frontier")
+ROWS = {"uniform": (10_000, 1_000_000), "ucb": (10_000, 1_000_000), "frontier": (10_000,)}
+"""Of the dataset, in a loop without a trainer; ``frontier`` reads every belief in every step, so not a million."""
+BOUND = "≤ 0.01"
 
 
 class _Clock(TrainerCallback):
@@ -78,8 +85,8 @@ class _Clock(TrainerCallback):
         self._began, self._added, self._deciding = now, 0.0, 0.0
 
 
-def measured(strategy: str, length: int, steps: int, now: Callable[[], float] = time.perf_counter) -> list[Row]:
-    """One run of GRPO with a bare strategy: what the adapter takes of each step, with the strategy and without it."""
+def measured(strategy: str, batch: int, steps: int, now: Callable[[], float]) -> list[Row]:
+    """One run of GRPO with a bare strategy, and the same sampler in a loop of its own right afterwards."""
     sums = tiny.sums(SUMS)
     rows = [{"prompt_id": i + 1, "prompt": each["prompt"], "answer": each["answer"]} for i, each in enumerate(sums)]
     pool = curri.PromptPool(range(1, SUMS + 1), [each["arm"] for each in sums])
@@ -90,18 +97,40 @@ def measured(strategy: str, length: int, steps: int, now: Callable[[], float] = 
             curriculum,
             Path(folder),
             reward=tiny.first_digit,
+            width=WIDTH,
             max_steps=steps + WARM_UP,
-            max_completion_length=length,
+            max_completion_length=TOKENS,
+            num_generations=GROUP,
+            per_device_train_batch_size=batch,
+            gradient_accumulation_steps=PROMPTS * GROUP // batch,
         )
         clock = _Clock(trainer, curriculum, now)
-        trainer.train()
+        with contextlib.redirect_stdout(io.StringIO()):
+            trainer.train()
     ours, strategy_ms, steps_ms = (each[WARM_UP:] for each in (clock.ours, clock.strategy, clock.steps))
     alone = [each - part for each, part in zip(ours, strategy_ms, strict=True)]
-    base = f"a GRPO step of at most {length} tokens"
-    return [
-        Row("integrations", f"{strategy}: picking and hearing 4 × {GROUP} : {base}", ours, steps_ms, "≤ 0.01"),
-        Row("integrations", f"{strategy}: the same, less the strategy itself : {base}", alone, steps_ms),
+    base = f"a GRPO step in batches of {batch}"
+    loops = [
+        Row("integrations", f"{strategy}, {size:,} rows: a step of the sampler : {base}", times, steps_ms, BOUND)
+        for size in ROWS[strategy]
+        for times in [_loop(strategy, size, steps, now)]
     ]
+    return [
+        *loops,
+        Row("integrations", f"{strategy}, in the trainer, less the strategy : {base}", alone, steps_ms, BOUND),
+        Row("integrations", f"{strategy}, in the trainer : {base}", ours, steps_ms, BOUND),
+    ]
+
+
+def _loop(strategy: str, size: int, steps: int, now: Callable[[], float]) -> list[float]:
+    """Milliseconds of steps of the sampler, one after the other."""
+    step = sampler_step(strategy, size, PROMPTS)
+    times = []
+    for _ in range(steps + WARM_UP):
+        start = now()
+        step()
+        times.append(1e3 * (now() - start))
+    return times[WARM_UP:]
 
 
 def main() -> None:
@@ -115,9 +144,7 @@ def main() -> None:
     now = time.process_time if given.cpu else time.perf_counter
     logging.getLogger("curri").setLevel(logging.ERROR)
     warnings.simplefilter("ignore")
-    found = [
-        row for length in LENGTHS for strategy in STRATEGIES for row in measured(strategy, length, given.steps, now)
-    ]
+    found = [row for batch in BATCHES for strategy in STRATEGIES for row in measured(strategy, batch, given.steps, now)]
     print(render(found))
     for row in found:
         shares = np.asarray(row.ours_ms) / np.asarray(row.base_ms)

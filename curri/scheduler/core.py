@@ -155,7 +155,8 @@ class RunCore:
     def _hand_out(self, selection: Selection, consumer: str, part: int) -> Selection:
         ticket = Ticket(self.run.name, selection.ticket.round, part)
         issued = replace(selection, ticket=ticket, fetch=self.store.texts.fetch)
-        self._commit([self.rounds.issue(issued, consumer)])
+        self.rounds.issue(issued, consumer)
+        self._commit([LedgerRows.issued(issued, consumer)])
         return issued
 
     def tell(
@@ -197,7 +198,8 @@ class RunCore:
         """Hand what a consumer holds to another; gives (round, part) of it."""
         with self._writing():
             moved = self.rounds.of_consumer(consumer)
-            self._commit([self.rounds.hand_over(number, part, heir) for number, part in moved])
+            handed = [(number, part, self.rounds.hand_over(number, part, heir)) for number, part in moved]
+            self._commit([LedgerRows(number, part, heir, "abandoned", ids) for number, part, ids in handed])
         return moved
 
     def open_ticket(self, consumer: str) -> Ticket | None:
@@ -329,7 +331,8 @@ class RunCore:
             round_ = self.rounds.get(number)
             probe = round_ is not None and round_.kind == "probe"
             own = "observed" if event == "trained" and probe else event
-            rows.append(self.rounds.settle(number, ids, own, reason, consumer))
+            told = np.array(self.rounds.settle(number, ids), dtype=np.int64)
+            rows.append(LedgerRows(number, 0, consumer, own, ids, reason=reason, told=told))
         return rows
 
     def _close(self, numbers: Ints) -> tuple[int, ...]:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from curri.errors import InvalidRollouts, shown_some
-from curri.store.runs import RESOLUTIONS, LedgerRows
+from curri.store.runs import RESOLUTIONS
 from curri.types import Selection, Ticket
 
 if TYPE_CHECKING:
@@ -109,25 +109,15 @@ class OpenRounds:
             return None
         return replace(selection.take(keep), reissued=True)
 
-    # ---- what changes them; each gives the ledger rows that record it -------------------------------------------
+    # ---- what changes them --------------------------------------------------------------------------------------
 
-    def issue(self, selection: Selection, consumer: str) -> LedgerRows:
+    def issue(self, selection: Selection, consumer: str) -> None:
         """Hand a selection out."""
-        number, part = selection.ticket.round, selection.ticket.part
+        number, prompts = selection.ticket.round, selection.prompt_ids.tolist()
         round_ = self._rounds.setdefault(number, Round())
         round_.issues.append(Issue(selection, consumer))
-        round_.open.update(selection.prompt_ids.tolist())
-        self._round_of.update(dict.fromkeys(selection.prompt_ids.tolist(), number))
-        return LedgerRows(
-            round=number,
-            part=part,
-            consumer=consumer,
-            event="issued",
-            prompt_ids=selection.prompt_ids,
-            probe=selection.kind == "probe",
-            n_rollouts=selection.n_rollouts,
-            probability=selection.probability,
-        )
+        round_.open.update(prompts)
+        self._round_of.update(dict.fromkeys(prompts, number))
 
     def note_told(self, number: int, told: dict[int, int]) -> None:
         """Remember how many responses were told for prompts of an open round."""
@@ -135,14 +125,13 @@ class OpenRounds:
         if round_ is not None:
             round_.told.update(told)
 
-    def settle(self, number: int, prompt_ids: Ints, event: str, reason: str | None, consumer: str) -> LedgerRows:
-        """Settle prompts of an open round."""
-        round_ = self._rounds[number]
-        for prompt in prompt_ids.tolist():
+    def settle(self, number: int, prompt_ids: Ints) -> list[int]:
+        """Settle prompts of an open round; gives how many responses were told for each."""
+        round_, prompts = self._rounds[number], prompt_ids.tolist()
+        for prompt in prompts:
             round_.open.discard(prompt)
             self._round_of.pop(prompt, None)
-        told = np.array([round_.told.get(prompt, 0) for prompt in prompt_ids.tolist()], dtype=np.int64)
-        return LedgerRows(number, 0, consumer, event, prompt_ids, reason=reason, told=told)
+        return [round_.told.get(prompt, 0) for prompt in prompts]
 
     def close_settled(self, numbers: Iterable[int]) -> tuple[int, ...]:
         """Forget those of the rounds that have no unsettled prompt left, and name them."""
@@ -151,10 +140,10 @@ class OpenRounds:
             del self._rounds[number]
         return closed
 
-    def hand_over(self, number: int, part: int, consumer: str) -> LedgerRows:
-        """Give a part to another consumer."""
+    def hand_over(self, number: int, part: int, consumer: str) -> Ints:
+        """Give a part to another consumer; gives its unsettled prompts."""
         self._rounds[number].issues[part].consumer = consumer
-        return LedgerRows(number, part, consumer, "abandoned", self.unsettled(number, part))
+        return self.unsettled(number, part)
 
     def by_round(self, prompt_ids: Ints) -> dict[int, Ints]:
         """Prompts in flight, grouped by their round.

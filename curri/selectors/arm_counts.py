@@ -64,7 +64,7 @@ def _fill(weights_A: Floats, sizes_A: Ints, n: int) -> Floats:
     """``capped_shares`` for positive weights and sizes that hold more than n."""
     in_proportion = weights_A * (n / weights_A.sum())
     if not np.count_nonzero(in_proportion > sizes_A):  # no arm fills up
-        return in_proportion
+        return np.asarray(in_proportion)
     order = np.argsort(np.log(sizes_A) - np.log(weights_A), kind="stable")  # by m / w, which may overflow
     weight, size = weights_A[order], sizes_A[order].astype(np.float64)
     full = np.concatenate([[0.0], np.cumsum(size)[:-1]])

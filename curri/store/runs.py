@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from curri.state import State
     from curri.store.connection import Connection
-    from curri.types import Floats, Ints
+    from curri.types import Floats, Ints, Selection
 
 RESOLUTIONS = ("trained", "dropped", "observed", "lost")
 """Events that settle a prompt of a round."""
@@ -79,6 +79,20 @@ class LedgerRows:
     n_rollouts: Ints | None = None
     probability: Floats | None = None
     told: Ints | None = None
+
+    @classmethod
+    def issued(cls, selection: Selection, consumer: str) -> LedgerRows:
+        """A selection that is handed out."""
+        return cls(
+            round=selection.ticket.round,
+            part=selection.ticket.part,
+            consumer=consumer,
+            event="issued",
+            prompt_ids=selection.prompt_ids,
+            probe=selection.kind == "probe",
+            n_rollouts=selection.n_rollouts,
+            probability=selection.probability,
+        )
 
     def arrow(self, run_id: int, seq: int, schema: pa.Schema) -> pa.Table:
         """As rows of the table, whose columns ``schema`` names."""

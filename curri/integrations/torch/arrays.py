@@ -101,7 +101,7 @@ class ArrayBacking:
     def tell(self, columns: dict[str, Any], *, gathered: bool) -> tuple[Told, Ints]:
         """The same rules as ``Scheduler.tell``: before any filter; repeats change nothing; late ones are evidence."""
         given = dict(columns)
-        number, event, reason = given.pop("round", None), given.pop("resolve", "trained"), given.pop("reason", None)
+        number, event, _ = given.pop("round", None), given.pop("resolve", "trained"), given.pop("reason", None)
         rollouts = Rollouts(**{**given, "kind": given.get("kind") or "train"})
         if event is not None:
             check_event(event)
@@ -121,7 +121,7 @@ class ArrayBacking:
         self._remember(told, rounds)
         in_flight = _ids([prompt for prompt, found in rounds.items() if found is not None])
         unissued = _ids([prompt for prompt, found in rounds.items() if found is None and prompt in told])
-        closed = () if event is None else self._settle(in_flight, event, reason)
+        closed = () if event is None else self._settle(in_flight)
         return Told(len(new), n_repeated, unissued, closed), _ids(rounds)
 
     def _named_again(self, prints: NDArray[np.uint64]) -> Bools:
@@ -134,12 +134,11 @@ class ArrayBacking:
     def _told_again(self, rollouts: Rollouts, rounds: dict[int, int | None]) -> Bools:
         """Unnamed responses of settled prompts, where all their rewards were told."""
         again = np.zeros(len(rollouts), dtype=np.bool_)
-        for prompt, found in rounds.items():
-            past = self._past.get(prompt)
-            if found is None and past is not None:
-                mine = np.flatnonzero(rollouts.prompt_ids == prompt)[: len(past.rewards)]
-                if not Counter(rollouts.rewards[mine].tolist()) - Counter(past.rewards):
-                    again[mine] = True
+        for prompt in [prompt for prompt, found in rounds.items() if found is None and prompt in self._past]:
+            past = self._past[prompt].rewards
+            mine = np.flatnonzero(rollouts.prompt_ids == prompt)[: len(past)]
+            if not Counter(rollouts.rewards[mine].tolist()) - Counter(past):
+                again[mine] = True
         return again
 
     def _remember(self, told: dict[int, list[float]], rounds: dict[int, int | None]) -> None:
@@ -158,12 +157,12 @@ class ArrayBacking:
         check_event(event)
         self._rounds.by_round(prompt_ids)  # refuses those that are not in flight
         self._link("resolve", prompt_ids)
-        return self._settle(prompt_ids, event, reason), prompt_ids
+        return self._settle(prompt_ids), prompt_ids
 
-    def _settle(self, prompt_ids: Ints, event: str, reason: str | None) -> tuple[int, ...]:
+    def _settle(self, prompt_ids: Ints) -> tuple[int, ...]:
         touched = self._rounds.by_round(prompt_ids)
         for number, ids in touched.items():
-            self._rounds.settle(number, ids, event, reason, _CONSUMER)
+            self._rounds.settle(number, ids)
             for prompt in ids.tolist():
                 self._past.pop(prompt, None)  # so that it counts as the newest
                 self._past[prompt] = _Past(number, tuple(self._rewards.pop(prompt, ())))
