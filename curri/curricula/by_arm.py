@@ -258,9 +258,10 @@ def told_advantages(evidence: Evidence, *, normalize_std: bool) -> tuple[Ints, I
     Returns:
         three arrays of shape (training responses,), in the order of the evidence.
     """
-    train = ~evidence.probe
+    train = ~evidence.probe if np.count_nonzero(evidence.probe) else slice(None)
     rows, told = evidence.rows[train], evidence.advantages[train]
     missing = np.isnan(told)
     if np.count_nonzero(missing):
-        told = np.where(missing, group_advantages(evidence.rewards[train], rows, normalize_std=normalize_std), told)
+        own = group_advantages(evidence.rewards[train], rows, normalize_std=normalize_std)
+        told = np.where(missing, own, told)
     return rows, evidence.prompt_ids[train], told

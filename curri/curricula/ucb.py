@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
@@ -110,8 +111,12 @@ class UCB(ArmCurriculum):
     # ---- picking ------------------------------------------------------------------------------------------------
 
     def _arm_weights(self, supply: Ints) -> Floats:
-        scores = np.where(supply > 0, ucb_scores(self._mean_abs, self._counts(), self.exploration), -np.inf)
-        return softmax(scores, self.temperature) if np.any(supply > 0) else np.zeros(supply.shape)
+        is_empty = supply <= 0
+        if np.count_nonzero(is_empty) == supply.size:
+            return np.zeros(supply.shape)
+        scores = ucb_scores(self._mean_abs, self._counts(), self.exploration)
+        scores[is_empty] = -np.inf
+        return softmax(scores, self.temperature)
 
     def _counts(self) -> Ints | Floats:
         """n_j of every arm, discounted to now."""
@@ -136,9 +141,11 @@ class UCB(ArmCurriculum):
         arms = self.pool.arms[rows]
         keys = [arms] if self.overflow == "last" else [stable_hash(prompt_ids, self._rounds_closed), arms]
         order = np.lexsort((np.arange(rows.size), *keys))
-        for part in np.split(order, np.flatnonzero(np.diff(arms[order])) + 1):
-            if part.size:
-                self._update(int(arms[part[0]]), rows[part], advantages[part])
+        arms, rows, advantages = arms[order], rows[order], advantages[order]
+        starts = (arms[1:] != arms[:-1]).nonzero()[0] + 1
+        for first, end in pairwise([0, *starts.tolist(), rows.size]):
+            if end:
+                self._update(int(arms[first]), rows[first:end], advantages[first:end])
 
     def _update(self, arm: int, rows: Ints, advantages: Floats) -> None:
         name = self.pool.arm_names[arm]

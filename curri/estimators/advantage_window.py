@@ -68,7 +68,7 @@ class AdvantageWindow:
     @property
     def mean_abs(self) -> float:
         """The mean of the absolute values in the window; 0.0 while it is empty."""
-        return float(np.abs(self._values).mean()) if len(self._values) else 0.0
+        return float(np.abs(self._values).sum()) / len(self._values) if len(self._values) else 0.0
 
     @property
     def count(self) -> int:

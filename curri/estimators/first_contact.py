@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from curri.estimators.drifting_logit import LogitUpdate
-    from curri.types import Floats, Ints
+    from curri.types import Bools, Floats, Ints
 
 __all__ = ["FirstContact", "prior_logit"]
 
@@ -82,9 +82,9 @@ class FirstContact:
             arms: arm codes, shape (k,).
             logits: x, NaN where none is known, shape (k,).
         """
-        features, known = _features(logits)
-        mean = (features * self._common).sum(axis=1) + self._own[arms]
-        return mean, np.exp(self._log_variance)[known]
+        x, known = _filled(logits)
+        common, slope, step = self._common
+        return common + slope * x + step * known + self._own[arms], np.exp(self._log_variance)[known.astype(np.int64)]
 
     def learn(self, arms: NDArray[np.integer[Any]], logits: Floats, before: LogitUpdate, after: LogitUpdate) -> None:
         """Learn from first groups: ``before`` is what was believed of their prompts, ``after`` what they made of it."""
@@ -162,5 +162,11 @@ class FirstContact:
 
 def _features(logits: Floats) -> tuple[Floats, Ints]:
     """1, x and whether it is known, shape (k, 3); and 1 where it is known, else 0, shape (k,)."""
+    x, known = _filled(logits)
+    return np.stack([np.ones(logits.size), x, known], axis=1), known.astype(np.int64)
+
+
+def _filled(logits: Floats) -> tuple[Floats, Bools]:
+    """x, 0 where it is not known, and whether it is known, shape (k,) each."""
     known = ~np.isnan(logits)
-    return np.stack([np.ones(logits.size), np.where(known, logits, 0.0), known], axis=1), known.astype(np.int64)
+    return np.where(known, logits, 0.0), known
