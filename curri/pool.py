@@ -241,7 +241,7 @@ class PromptPool:
 
 def _looked_up(prompt_ids: ArrayLike) -> Ints:
     """Ids to search for; an array of them is taken as it is, as nothing is written to it."""
-    if isinstance(prompt_ids, np.ndarray) and prompt_ids.dtype.type is np.int64:
+    if type(prompt_ids) is np.ndarray and prompt_ids.dtype.type is np.int64:
         return prompt_ids
     return prompt_id_array(prompt_ids, "prompt ids")
 

@@ -28,6 +28,8 @@ Kind: TypeAlias = Literal["train", "probe"]
 LARGEST = 1e150
 """The largest reward or advantage in size: its square, and sums of many, are still floats."""
 LARGEST_COUNT = 2**31 - 1
+ROUNDING = 1e-6
+"""A full score may be above 1 by so much: weights of several rewards add up to 1.0000001 in single precision."""
 
 COLUMNS = (
     "prompt_ids", "rewards", "solved", "advantages", "tokens", "truncated", "policy_version", "rollout_ids"
@@ -124,7 +126,7 @@ class Rollouts:
         prompt_ids: id of the prompt each response answers.
         rewards: any finite number (at most 1e150 in size, so that squares and sums stay finite too).
         solved: 1 right, 0 wrong, NaN unknown, apart from a shaped reward; fractions are allowed. Defaults to the
-            reward when all rewards lie in [0, 1], else to NaN.
+            reward when all rewards lie in [0, 1] (to within 1e-6), else to NaN.
         advantages: the trainer's advantages; NaN where it has none.
         tokens: generated tokens, ≥ 0.
         responses: texts, or token id sequences; None where there is none.
@@ -174,14 +176,16 @@ class Rollouts:
     def __post_init__(self) -> None:
         ids = _integers("prompt_ids", self.prompt_ids)
         rewards = _numbers("rewards", self.rewards)
-        self._check_lengths(ids.size)
+        self._check_lengths(rewards, ids.size)
         lowest, highest = _extremes(rewards)
         if not -LARGEST <= lowest <= highest <= LARGEST:  # a NaN is neither
             _refuse_where(~(np.abs(rewards) <= LARGEST), ids, "rewards must be finite numbers")
         if self.solved is not None:
             solved = _solved(self.solved, ids)
+        elif -ROUNDING <= lowest <= highest <= 1.0 + ROUNDING:
+            solved = np.clip(rewards, 0.0, 1.0)
         else:
-            solved = rewards.copy() if 0.0 <= lowest <= highest <= 1.0 else np.full(rewards.shape, np.nan)
+            solved = np.full(rewards.shape, np.nan)
         columns = {"prompt_ids": ids, "rewards": rewards, "solved": solved, **self._further(ids)}
         for column in columns.values():
             column.flags.writeable = False
@@ -211,8 +215,8 @@ class Rollouts:
             columns["rollout_ids"] = _names("rollout_ids", self.rollout_ids)
         return columns
 
-    def _check_lengths(self, size: int) -> None:
-        given = {**self.__dict__, "kind": None, "extras": None, **self.extras}
+    def _check_lengths(self, rewards: Floats, size: int) -> None:
+        given = {**self.__dict__, "prompt_ids": None, "rewards": rewards, "kind": None, "extras": None, **self.extras}
         for name, column in given.items():
             if column is None:
                 continue
@@ -559,10 +563,7 @@ def prompt_id_array(values: Any, what: str) -> Ints:
 
 def for_each(value: ArrayLike | None, prompt_ids: ArrayLike) -> ArrayLike | None:
     """One value for all responses as a column; a column, or None, as it is."""
-    if value is None:
-        return None
-    given = np.asarray(value)
-    return value if given.ndim else given.repeat(np.size(prompt_ids))
+    return value if value is None or np.ndim(value) else np.repeat(value, np.size(prompt_ids))
 
 
 def _integers(name: str, values: ArrayLike) -> Ints:

@@ -80,6 +80,7 @@ def test_solved_defaults_to_rewards_between_0_and_1() -> None:
     assert Rollouts([1, 1], [0.25, 1]).solved.tolist() == [0.25, 1.0]
     assert np.isnan(Rollouts([1, 1], [0.25, 2]).solved).all()
     assert np.isnan(Rollouts([1, 1], [0.25, -0.5]).solved).all()
+    assert Rollouts([1, 1], [1 + 2e-7, -1e-9]).solved.tolist() == [1.0, 0.0], "a sum of weights, rounded"
     assert Rollouts([1, 1], [5, -5], solved=[1, 0]).solved.tolist() == [1.0, 0.0]
 
 

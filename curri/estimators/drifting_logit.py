@@ -120,8 +120,11 @@ def expected_pass_rate(mean: ArrayLike, variance: ArrayLike) -> Floats:
     array([0.881, 0.717])
     """
     m, v = np.broadcast_arrays(np.asarray(mean, dtype=np.float64), np.asarray(variance, dtype=np.float64))
-    nodes, weights = (each.reshape(-1, *(1,) * m.ndim) for each in (_NODES, _WEIGHTS / _WEIGHTS.sum()))
-    return np.asarray((weights * _logistic(m + np.sqrt(v) * nodes)).sum(axis=0))
+    rate = np.zeros(m.shape)
+    deviation = np.sqrt(v)
+    for node, weight in zip(_NODES, _WEIGHTS / _WEIGHTS.sum(), strict=True):
+        rate += weight * _logistic(m + deviation * node)
+    return rate
 
 
 def expected_live_gains(mean: Floats, variance: Floats, most: int) -> Floats:
@@ -239,6 +242,7 @@ class Drift:
 
 
 def _mode(m: Floats, v: Floats, s: Floats, n: Floats) -> Floats:
+    """Newton's method for all at once, until none moves: neighbours change a mode by rounding only."""
     z = m.copy()
     for _ in range(_STEPS):
         rate = _logistic(z)

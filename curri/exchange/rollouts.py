@@ -19,6 +19,7 @@ from curri.exchange.lookup import Reference, find_prompts, reference
 from curri.exchange.sources import open_rows
 from curri.store import RUN_MODEL, Source
 from curri.store.rollouts import occurrence
+from curri.types import ROUNDING
 
 if TYPE_CHECKING:
     import os
@@ -260,7 +261,7 @@ class _Survey:
 
     def _note(self, source: Source, group: Group) -> None:
         self._says_solved[source] = self._says_solved.get(source, False) or group.says_solved
-        in_unit = all(0.0 <= reward <= 1.0 for reward in group.rewards)
+        in_unit = all(-ROUNDING <= reward <= 1.0 + ROUNDING for reward in group.rewards)
         self._in_unit[source] = self._in_unit.get(source, True) and in_unit
 
 
@@ -400,7 +401,7 @@ def _table(entries: Sequence[tuple[int, _Entry]], prompts: Ints, samples: Ints, 
             "prompt_id": prompts,
             "sample": pa.array(samples.astype(np.int32)),
             "reward": rewards,
-            "solved": rewards if defaults_solved else columns["solved"],
+            "solved": np.clip(rewards.to_numpy(), 0.0, 1.0) if defaults_solved else columns["solved"],
             "advantage": columns["advantages"],
             "tokens": columns["tokens"],
             "truncated": columns["truncated"],

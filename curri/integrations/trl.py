@@ -14,10 +14,10 @@ from __future__ import annotations
 
 import itertools
 import json
-import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
 from accelerate.utils import gather_object
 from torch.utils.data import Sampler
@@ -126,21 +126,21 @@ class CurriculumMixin:
         heard = [(row[self._id_column], len(each)) for row, each in zip(inputs, completion_ids, strict=True)]
         if trainer.accelerator.num_processes > 1:
             heard = gather_object(heard)
+        ids, tokens = (np.array(column) for column in zip(*heard, strict=True))
         matrix = rewards.detach().float().cpu()
-        weights = trainer.reward_weights.tolist()
-        totals = [_total(row, weights) for row in matrix.tolist()]
-        scored = [place for place, total in enumerate(totals) if total is not None]
-        told = {heard[place][0] for place in scored}
-        if scored:
+        weighted = (matrix * trainer.reward_weights.cpu()).nansum(dim=1).numpy()
+        scored = ~matrix.isnan().all(dim=1).numpy()
+        solved = None if self._solved is None else self._solved(matrix)
+        if np.count_nonzero(scored):
             self.sampler.tell(
-                [heard[place][0] for place in scored],
-                [totals[place] for place in scored],
-                solved=None if self._solved is None else self._solved(matrix)[scored],
-                tokens=[heard[place][1] for place in scored],
+                ids[scored],
+                weighted[scored],
+                solved=None if solved is None else solved[torch.from_numpy(scored)],
+                tokens=tokens[scored],
                 policy_version=int(trainer.state.global_step),
                 gathered=True,
             )
-        unscored = sorted({prompt for prompt, _ in heard} - told)
+        unscored = sorted(set(ids.tolist()) - set(ids[scored].tolist()))
         if unscored:
             self.sampler.resolve(unscored, "lost", "no reward function scored it", gathered=True)
 
@@ -206,12 +206,6 @@ class CurriculumGRPOTrainer(CurriculumMixin, GRPOTrainer):
 
 class CurriculumRLOOTrainer(CurriculumMixin, RLOOTrainer):
     """TRL's ``RLOOTrainer`` with a curriculum; see :class:`CurriculumMixin` for its arguments."""
-
-
-def _total(rewards: list[float], weights: list[float]) -> float | None:
-    """The reward of a response by all functions together; None where none of them scored it."""
-    parts = [weight * reward for reward, weight in zip(rewards, weights, strict=True) if not math.isnan(reward)]
-    return sum(parts) if parts else None
 
 
 class _Late(Sampler[int]):

@@ -182,6 +182,13 @@ def test_several_reward_functions_need_weights(sums: PromptStore, completions: C
         {"accuracy": 1.0, "style": 0.5}, {"accuracy": 0.0, "style": None}]  # fmt: skip
 
 
+def test_a_full_score_by_weights_is_solved(sums: PromptStore, completions: Callable[..., Path]) -> None:
+    weights = {"a": 0.7, "b": 0.1, "c": 0.1, "d": 0.1}
+    one = {name: [1.0, 0.0, 1.0] for name in weights}
+    import_rollouts(sums, completions(**one), model="m", reward_weights={name: w + 1e-8 for name, w in weights.items()})
+    assert [row[0] for row in stored(sums, "solved")] == [1.0, 0.0, 1.0]
+
+
 @pytest.mark.parametrize(
     ("weights", "said"), [({"acuracy": 1.0}, 'did you mean "accuracy"'), ({"accuracy": NAN}, "must be finite")]
 )

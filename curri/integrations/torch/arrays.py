@@ -101,7 +101,8 @@ class ArrayBacking:
     def tell(self, columns: dict[str, Any], *, gathered: bool) -> tuple[Told, Ints]:
         """The same rules as ``Scheduler.tell``: before any filter; repeats change nothing; late ones are evidence."""
         given = dict(columns)
-        number, event, _ = given.pop("round", None), given.pop("resolve", "trained"), given.pop("reason", None)
+        number, event = given.pop("round", None), given.pop("resolve", "trained")
+        given.pop("reason", None)  # for a ledger in a store
         rollouts = Rollouts(**{**given, "kind": given.get("kind") or "train"})
         if event is not None:
             check_event(event)

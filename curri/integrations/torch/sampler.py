@@ -154,7 +154,7 @@ class _Base(Sampler[ItemT_co]):
         given["prompt_ids"] = known
         if policy_version is not None:
             given["policy_version"] = for_each(given["policy_version"], known)
-        if extras:
+        if extras is not None:
             given["extras"] = {name: _array(column) for name, column in extras.items()}
         with self._stream.changed:
             options = {

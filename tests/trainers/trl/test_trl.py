@@ -102,6 +102,30 @@ def test_responses_that_nobody_scored_are_lost_not_wrong(trainer: Callable[..., 
     assert lost == [(1, "no reward function scored it")]
 
 
+def test_a_prompt_scored_in_part_is_told_whatever_the_dataset_gives_its_id_as(
+    trainer: Callable[..., Any], store: PromptStore
+) -> None:
+    def half(prompt_id: list[Any], **_: Any) -> list[float | None]:
+        return [float(i % 4 == 0) if i % 2 == 0 else None for i, _ in enumerate(prompt_id)]
+
+    running = trainer(curri.Scheduler(store, "uniform", run="r", group_size=4), reward=half)
+    running.train_dataset = running.train_dataset.with_format("torch")  # ids are tensors then
+    running.train()
+    events = store.connection.rows("select event, count(*) from ledger where event <> 'issued' group by event")
+    assert events == [("trained", 24)]
+    assert store.connection.value("select count(*) from rollouts") == 48
+
+
+def test_a_full_score_of_several_weighted_rewards_is_solved(trainer: Callable[..., Any], store: PromptStore) -> None:
+    def right(prompt_id: list[int], **_: Any) -> list[float]:
+        return [float(i % 2) for i, _ in enumerate(prompt_id)]
+
+    weights = [0.05, 0.6, 0.15, 0.2]  # add up to 1.0000001 in single precision
+    scheduler = curri.Scheduler(store, "uniform", run="r", group_size=4)
+    trainer(scheduler, reward=[right] * 4, reward_weights=weights).train()
+    assert store.connection.rows("select distinct solved from rollouts order by solved") == [(0.0,), (1.0,)]
+
+
 def test_a_strategy_without_a_store_goes_on_from_a_checkpoint(
     trainer: Callable[..., Any], store: PromptStore, tmp_path: Path
 ) -> None:
