@@ -13,6 +13,7 @@ import struct
 import tokenize
 import zlib
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
@@ -83,11 +84,18 @@ def pack(state: Mapping[str, Array | Json]) -> bytes:
             raise TypeError(f"{name!r} is an array of objects; a state holds arrays of numbers and text, and JSON")
     values = {name: value for name, value in state.items() if not isinstance(value, np.ndarray)}
     text = json.dumps({"arrays": names, "values": values}, allow_nan=False, sort_keys=True)
-    buffer = io.BytesIO()
-    for array in (np.frombuffer(text.encode(), dtype=np.uint8), *(state[name] for name in names)):
-        np.lib.format.write_array(buffer, array, allow_pickle=False)
-    body = buffer.getvalue()
+    arrays = (np.frombuffer(text.encode(), dtype=np.uint8), *(state[name] for name in names))
+    body = b"".join(part for array in arrays for part in (_npy_header(array.dtype, array.shape), array.tobytes()))
     return body + zlib.crc32(body).to_bytes(_CHECKSUM, "little")
+
+
+@lru_cache(maxsize=256)
+def _npy_header(dtype: np.dtype[Any], shape: tuple[int, ...]) -> bytes:
+    """What stands before an array's data, in C order; a state's arrays have few shapes, and it takes long to write."""
+    buffer = io.BytesIO()
+    described = {"descr": np.lib.format.dtype_to_descr(dtype), "fortran_order": False, "shape": shape}
+    np.lib.format.write_array_header_1_0(buffer, described)
+    return buffer.getvalue()
 
 
 def unpack(data: bytes) -> State:

@@ -63,6 +63,7 @@ class AdvantageWindow:
         if not len(new):
             return
         self._values = np.concatenate([self._values, new])[-self.window :].copy()
+        self._values.flags.writeable = False
         self._count += added
 
     @property
@@ -81,8 +82,8 @@ class AdvantageWindow:
         return self._values.copy()
 
     def state(self) -> dict[str, Any]:
-        """What ``from_state`` needs: ``values``, float64 array, and ``count``, int."""
-        return {"values": self.values, "count": self._count}
+        """What ``from_state`` needs: ``values``, float64 array (read-only), and ``count``, int."""
+        return {"values": self._values, "count": self._count}
 
     @classmethod
     def from_state(cls, window: int, state: Mapping[str, Any]) -> AdvantageWindow:

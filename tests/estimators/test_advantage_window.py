@@ -63,13 +63,18 @@ def test_no_advantages_change_nothing() -> None:
     assert (made.count, made.mean_abs, made.values.tolist()) == (0, 0.0, [])
 
 
-def test_values_and_state_are_copies() -> None:
+def test_values_are_a_copy_and_a_state_stays_as_it_was() -> None:
     made = AdvantageWindow()
     advantages = np.array([1.0, 2.0])
     made.update(advantages)
-    for array in (advantages, made.values, made.state()["values"]):
+    state = made.state()
+    for array in (advantages, made.values):
         array[:] = 9.0
-    assert made.values.tolist() == [1.0, 2.0]
+    with pytest.raises(ValueError, match="read-only"):
+        state["values"][:] = 9.0
+    made.update([3.0])
+    assert made.values.tolist() == [1.0, 2.0, 3.0]
+    assert state["values"].tolist() == [1.0, 2.0]
 
 
 @pytest.mark.parametrize(
