@@ -85,8 +85,11 @@ def pack(state: Mapping[str, Array | Json]) -> bytes:
     values = {name: value for name, value in state.items() if not isinstance(value, np.ndarray)}
     text = json.dumps({"arrays": names, "values": values}, allow_nan=False, sort_keys=True)
     arrays = (np.frombuffer(text.encode(), dtype=np.uint8), *(state[name] for name in names))
-    body = b"".join(part for array in arrays for part in (_npy_header(array.dtype, array.shape), array.tobytes()))
-    return body + zlib.crc32(body).to_bytes(_CHECKSUM, "little")
+    parts = [part for array in arrays for part in (_npy_header(array.dtype, array.shape), array.tobytes())]
+    checksum = 0
+    for part in parts:
+        checksum = zlib.crc32(part, checksum)
+    return b"".join([*parts, checksum.to_bytes(_CHECKSUM, "little")])
 
 
 @lru_cache(maxsize=256)
