@@ -28,7 +28,7 @@ Kind: TypeAlias = Literal["train", "probe"]
 LARGEST = 1e150
 """The largest reward or advantage in size: its square, and sums of many, are still floats."""
 LARGEST_COUNT = 2**31 - 1
-ROUNDING = 1e-6
+_ROUNDING = 1e-6
 """A full score may be above 1 by so much: weights of several rewards add up to 1.0000001 in single precision."""
 
 COLUMNS = (
@@ -182,7 +182,7 @@ class Rollouts:
             _refuse_where(~(np.abs(rewards) <= LARGEST), ids, "rewards must be finite numbers")
         if self.solved is not None:
             solved = _solved(self.solved, ids)
-        elif -ROUNDING <= lowest <= highest <= 1.0 + ROUNDING:
+        elif in_unit_interval(lowest, highest):
             solved = np.clip(rewards, 0.0, 1.0)
         else:
             solved = np.full(rewards.shape, np.nan)
@@ -203,10 +203,8 @@ class Rollouts:
             _refuse_where(np.abs(advantages) > LARGEST, ids, "advantages must be finite, or NaN where unknown")
         if self.tokens is not None:
             columns["tokens"] = tokens = _integers("tokens", self.tokens)
-            fewest, most = _extremes(tokens)
-            if not 0 <= fewest <= most <= LARGEST_COUNT:
-                outside = (tokens < 0) | (tokens > LARGEST_COUNT)
-                _refuse_where(outside, ids, f"tokens must be counts, from 0 to {LARGEST_COUNT}")
+            outside = (tokens < 0) | (tokens > LARGEST_COUNT)
+            _refuse_where(outside, ids, f"tokens must be counts, from 0 to {LARGEST_COUNT}")
         if self.truncated is not None:
             columns["truncated"] = _flags("truncated", self.truncated)
         if self.policy_version is not None:
@@ -546,24 +544,26 @@ def whole_numbers(values: ArrayLike) -> Ints | None:
     return array.astype(np.int64) if kind == "u" and int(array.max()) < 2**63 else None
 
 
-_SETS = (set, frozenset)
-
-
 def prompt_id_array(values: Any, what: str) -> Ints:
     """Prompt ids, given as any array-like or a set, as an array.
 
     Raises:
         InvalidParameter: they are not whole numbers; ``what`` names them.
     """
-    ids = whole_numbers(sorted(values) if isinstance(values, _SETS) else values)
+    ids = whole_numbers(sorted(values) if isinstance(values, set | frozenset) else values)
     if ids is None:
         raise InvalidParameter(f"{what} must be integers; got {reprlib.repr(values)}")
     return ids
 
 
+def in_unit_interval(lowest: float, highest: float) -> bool:
+    """Whether rewards between these lie in [0, 1] but for the rounding of a weighted sum, and so say what is solved."""
+    return -_ROUNDING <= lowest <= highest <= 1.0 + _ROUNDING
+
+
 def for_each(value: ArrayLike | None, prompt_ids: ArrayLike) -> ArrayLike | None:
     """One value for all responses as a column; a column, or None, as it is."""
-    return value if value is None or np.ndim(value) else np.repeat(value, np.size(prompt_ids))
+    return value if value is None or np.ndim(value) else np.full(np.shape(prompt_ids), value)
 
 
 def _integers(name: str, values: ArrayLike) -> Ints:
@@ -627,7 +627,7 @@ def _response(response: Any) -> Any:
     return list(response) if isinstance(response, tuple) else response
 
 
-def _extremes(values: Floats | Ints) -> tuple[float, float]:
+def _extremes(values: Floats) -> tuple[float, float]:
     """The lowest and the highest; NaN where one is NaN, 0 where there are none."""
     return (float(values.min()), float(values.max())) if values.size else (0.0, 0.0)
 

@@ -28,9 +28,8 @@ SUMS, PROMPTS, GROUP, TOKENS, WIDTH, WARM_UP = 100, 4, 8, 8, 128, 10
 """A step: 4 prompts × 8 responses of at most 8 tokens, by two layers of 128."""
 BATCHES = (8, 32)
 """Responses in a batch of the model: TRL's default, which makes four batches of a step, and all in one."""
-STRATEGIES = ("uniform", "ucb", "frontier")
 ROWS = {"uniform": (10_000, 1_000_000), "ucb": (10_000, 1_000_000), "frontier": (10_000,)}
-"""Of the dataset, in a loop without a trainer; ``frontier`` reads every belief in every step, so not a million."""
+"""Rows of the dataset in a loop without a trainer; ``frontier`` reads every belief in every step, so not a million."""
 BOUND = "≤ 0.01"
 
 
@@ -110,16 +109,12 @@ def measured(strategy: str, batch: int, steps: int, now: Callable[[], float]) ->
     ours, strategy_ms, steps_ms = (each[WARM_UP:] for each in (clock.ours, clock.strategy, clock.steps))
     alone = [each - part for each, part in zip(ours, strategy_ms, strict=True)]
     base = f"a GRPO step in batches of {batch}"
-    loops = [
-        Row("integrations", f"{strategy}, {size:,} rows: a step of the sampler : {base}", times, steps_ms, BOUND)
+    loops = {
+        f"{strategy}, {size:,} rows: a step of the sampler": _loop(strategy, size, steps, now)
         for size in ROWS[strategy]
-        for times in [_loop(strategy, size, steps, now)]
-    ]
-    return [
-        *loops,
-        Row("integrations", f"{strategy}, in the trainer, less the strategy : {base}", alone, steps_ms, BOUND),
-        Row("integrations", f"{strategy}, in the trainer : {base}", ours, steps_ms, BOUND),
-    ]
+    }
+    found = {**loops, f"{strategy}, in the trainer, less the strategy": alone, f"{strategy}, in the trainer": ours}
+    return [Row("integrations", f"{case} : {base}", times, steps_ms, BOUND) for case, times in found.items()]
 
 
 def _loop(strategy: str, size: int, steps: int, now: Callable[[], float]) -> list[float]:
@@ -144,7 +139,7 @@ def main() -> None:
     now = time.process_time if given.cpu else time.perf_counter
     logging.getLogger("curri").setLevel(logging.ERROR)
     warnings.simplefilter("ignore")
-    found = [row for batch in BATCHES for strategy in STRATEGIES for row in measured(strategy, batch, given.steps, now)]
+    found = [row for batch in BATCHES for strategy in ROWS for row in measured(strategy, batch, given.steps, now)]
     print(render(found))
     for row in found:
         shares = np.asarray(row.ours_ms) / np.asarray(row.base_ms)

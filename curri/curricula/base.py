@@ -37,7 +37,6 @@ __all__ = ["Curriculum", "Picked", "Request", "Verdict", "draw_by_weight", "pick
 _log = logging.getLogger("curri")
 
 FORMAT = 1
-_FEWER = "ask for fewer, resolve prompts in flight, or ingest more"
 _REQUIRED = frozenset(
     {"format", "strategy", "parameters", "generator", "counters", "fallbacks", "seen/first", PROMPT_IDS}
 )
@@ -555,22 +554,15 @@ class Curriculum(Bounds, ABC):
             supply = supply - np.bincount(self.pool.arms[barred], minlength=supply.size)
             free -= barred.size
         counts = None if quota is None else self._checked_quota(quota, size)
-        if counts is not None:
-            self._check_quota_supply(counts, supply)
-        if size > free:
-            retired = len(self.pool) - self.pool.n_active
-            raise PoolExhausted(
-                f"asked for {size} prompts; {free} of {len(self.pool)} can be picked "
-                f"({retired} are retired, {excluded.size} excluded or in flight)",
-                hint=_FEWER,
-            )
+        self._check_supply(size, free, supply, counts, excluded)
         return Request(size, kind, excluded, supply, counts)
 
     def _rows_of_excluded(self, exclude: ArrayLike) -> Ints:
         """Distinct, ascending."""
         rows = self.pool.rows(prompt_id_array(exclude, "`exclude` of `ask`").ravel())
-        is_in_order = np.count_nonzero(rows[1:] > rows[:-1]) >= rows.size - 1
-        return rows if is_in_order else np.unique(rows)
+        rows.sort()
+        repeated = rows[1:] == rows[:-1]
+        return np.delete(rows, repeated.nonzero()[0]) if np.count_nonzero(repeated) else rows
 
     def _checked_quota(self, quota: Mapping[str, int], n: int) -> Ints:
         wanted: dict[int, int] = {}
@@ -585,11 +577,20 @@ class Curriculum(Bounds, ABC):
         counts[list(wanted)] = list(wanted.values())
         return counts
 
-    def _check_quota_supply(self, quota: Ints, supply: Ints) -> None:
-        for arm in np.flatnonzero(quota > supply):
-            name = self.pool.arm_names[arm]
-            message = f'asked for {quota[arm]} prompts of arm "{name}"; {supply[arm]} can be picked'
-            raise PoolExhausted(message, hint=_FEWER)
+    def _check_supply(self, n: int, free: int, supply: Ints, quota: Ints | None, excluded: Ints) -> None:
+        hint = "ask for fewer, resolve prompts in flight, or ingest more"
+        if quota is not None:
+            for arm in np.flatnonzero(quota > supply):
+                name = self.pool.arm_names[arm]
+                message = f'asked for {quota[arm]} prompts of arm "{name}"; {supply[arm]} can be picked'
+                raise PoolExhausted(message, hint=hint)
+        if n > free:
+            retired = len(self.pool) - self.pool.n_active
+            raise PoolExhausted(
+                f"asked for {n} prompts; {free} of {len(self.pool)} can be picked "
+                f"({retired} are retired, {excluded.size} excluded or in flight)",
+                hint=hint,
+            )
 
 
 def _new_since(saved: object) -> dict[str, Any]:

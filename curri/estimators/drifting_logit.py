@@ -110,7 +110,7 @@ def bounded(mean: Floats, variance: Floats) -> tuple[Floats, Floats]:
     >>> bounded(np.array([40.0]), np.array([100.0]))
     (array([16.]), array([25.]))
     """
-    return np.minimum(np.maximum(mean, -_FURTHEST), _FURTHEST), np.minimum(variance, _WIDEST)
+    return np.clip(mean, -_FURTHEST, _FURTHEST), np.minimum(variance, _WIDEST)
 
 
 def expected_pass_rate(mean: ArrayLike, variance: ArrayLike) -> Floats:
@@ -248,7 +248,7 @@ def _mode(m: Floats, v: Floats, s: Floats, n: Floats) -> Floats:
         rate = _logistic(z)
         slope = s - n * rate - (z - m) / v
         step = slope / _curvature(rate, v, n)
-        z += np.minimum(np.maximum(step, -_STRIDE), _STRIDE)
+        z += np.clip(step, -_STRIDE, _STRIDE)
         if not np.count_nonzero(np.abs(step) > _CLOSE):
             break
     return z
@@ -259,4 +259,4 @@ def _curvature(rate: Floats, v: Floats, n: Floats) -> Floats:
 
 
 def _logistic(z: Floats) -> Floats:
-    return np.asarray(1.0 / (1.0 + np.exp(-np.minimum(np.maximum(z, -700.0), 700.0))))
+    return np.asarray(1.0 / (1.0 + np.exp(-np.clip(z, -700.0, 700.0))))

@@ -47,8 +47,8 @@ class ScoreTable:
 
     def at(self, mean: Floats, variance: Floats) -> tuple[Floats, Floats]:
         """Mean and standard deviation of the score for beliefs N(mean, variance), each of their shape."""
-        along = _within((mean - _MEANS[0]) / _ALONG, _MEANS.size)
-        across = _within((0.5 * np.log(variance) - np.log(_DEVIATIONS[0])) / _ACROSS, _DEVIATIONS.size)
+        along = np.clip((mean - _MEANS[0]) / _ALONG, 0.0, _MEANS.size - 1.000001)
+        across = np.clip((0.5 * np.log(variance) - np.log(_DEVIATIONS[0])) / _ACROSS, 0.0, _DEVIATIONS.size - 1.000001)
         i, j = along.astype(np.int64), across.astype(np.int64)
         u, w = along - i, across - j
         place = i * _DEVIATIONS.size + j
@@ -57,11 +57,6 @@ class ScoreTable:
         corners = list(zip(weights, offsets, strict=True))
         found = [sum(weight * table[place + offset] for weight, offset in corners) for table in self._tables]
         return np.asarray(found[0]), np.asarray(found[1])
-
-
-def _within(place: Floats, size: int) -> Floats:
-    """Places in the table, with a neighbour above each."""
-    return np.minimum(np.maximum(place, 0.0), size - 1.000001)
 
 
 @lru_cache(maxsize=32)

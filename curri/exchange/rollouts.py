@@ -19,7 +19,7 @@ from curri.exchange.lookup import Reference, find_prompts, reference
 from curri.exchange.sources import open_rows
 from curri.store import RUN_MODEL, Source
 from curri.store.rollouts import occurrence
-from curri.types import ROUNDING
+from curri.types import in_unit_interval
 
 if TYPE_CHECKING:
     import os
@@ -261,7 +261,7 @@ class _Survey:
 
     def _note(self, source: Source, group: Group) -> None:
         self._says_solved[source] = self._says_solved.get(source, False) or group.says_solved
-        in_unit = all(-ROUNDING <= reward <= 1.0 + ROUNDING for reward in group.rewards)
+        in_unit = in_unit_interval(min(group.rewards, default=0.0), max(group.rewards, default=0.0))
         self._in_unit[source] = self._in_unit.get(source, True) and in_unit
 
 

@@ -62,10 +62,8 @@ class OpenRounds:
 
     @property
     def in_flight(self) -> Ints:
-        """Ids of the prompts that are handed out and not settled, ascending."""
-        ids = np.fromiter(self._round_of, dtype=np.int64, count=len(self._round_of))
-        ids.sort()
-        return ids
+        """Ids of the prompts that are handed out and not settled."""
+        return np.fromiter(self._round_of, dtype=np.int64, count=len(self._round_of))
 
     def round_of(self, prompt_id: int) -> int | None:
         """The round a prompt is in flight in, or None."""

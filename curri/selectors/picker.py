@@ -123,9 +123,6 @@ class WeightedPicker:
         """
         leaf = self._leaves(rows, "rows")
         new = np.asarray(weights, dtype=np.float64)
-        if new.shape not in ((), leaf.shape):
-            rule = f"`weights` of `WeightedPicker.update` must have shape {leaf.shape}"
-            raise InvalidParameter(f"{rule}; got {new.shape}")
         self._tree.check(new, leaf)
         self._tree.put(leaf, new)
         self._note_common(leaf, new)

@@ -173,8 +173,6 @@ class SumTree:
         """
         index = self._check_indices(indices, self._size - 1, "indices")
         new = np.asarray(weights, dtype=np.float64)
-        if new.shape not in ((), index.shape):
-            raise InvalidParameter(f"`weights` of `SumTree.set` must have shape {index.shape}; got {new.shape}")
         self.check(new, index)
         self.put(index, new)
 
@@ -268,12 +266,14 @@ class SumTree:
         return [s for s in segments if s.stop > s.start] or [_Segment(0, 0, 0)]
 
     def check(self, weights: Floats, index: NDArray[np.integer] | None) -> None:
-        """Refuse weights that are out of range.
+        """Refuse weights that are out of range, or not as many as the leaves they are meant for.
 
         Args:
             weights: shape (k,), or one number for all.
-            index: the leaves they are meant for, which an error names; None for the first k.
+            index: the leaves, shape (k,), which an error names; None for the first k.
         """
+        if index is not None and weights.shape not in ((), index.shape):
+            raise InvalidParameter(f"`weights` of `SumTree.set` must have shape {index.shape}; got {weights.shape}")
         if not weights.size or (weights.min() >= 0.0 and weights.max() <= self._largest):  # a NaN is neither
             return
         where = None if weights.ndim == 0 else index

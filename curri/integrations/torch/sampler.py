@@ -142,28 +142,24 @@ class _Base(Sampler[ItemT_co]):
         self._refuse_elsewhere("tell")
         known = self._prompts(prompt_ids, gathered=False)
         columns: dict[str, Any] = {
-            "rewards": rewards,
-            "solved": solved,
-            "advantages": advantages,
-            "tokens": tokens,
-            "truncated": truncated,
-            "policy_version": policy_version,
-            "rollout_ids": rollout_ids,
+            "prompt_ids": known,
+            "rewards": _array(rewards),
+            "solved": _array(solved),
+            "advantages": _array(advantages),
+            "tokens": _array(tokens),
+            "responses": responses,
+            "truncated": _array(truncated),
+            "policy_version": for_each(_array(policy_version), known),
+            "rollout_ids": _array(rollout_ids),
+            "extras": {name: _array(column) for name, column in (extras or {}).items()} or None,
+            "kind": kind,
+            "round": round,
+            "reason": reason,
         }
-        given = {name: _array(column) for name, column in columns.items() if column is not None}
-        given["prompt_ids"] = known
-        if policy_version is not None:
-            given["policy_version"] = for_each(given["policy_version"], known)
-        if extras is not None:
-            given["extras"] = {name: _array(column) for name, column in extras.items()}
         with self._stream.changed:
-            options = {
-                "responses": responses,
-                "kind": kind,
-                "round": self._stream.round_of(known) if round is None else round,
-                "reason": reason,
-            }
-            given |= {name: value for name, value in options.items() if value is not None}
+            if round is None:
+                columns["round"] = self._stream.round_of(known)
+            given = {name: column for name, column in columns.items() if column is not None}
             self._stream.tellers.add(threading.get_ident())
             told, named = self._backing.tell({**given, "resolve": resolve}, gathered=gathered)
             if resolve is not None:
